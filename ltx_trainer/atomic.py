@@ -1,0 +1,52 @@
+"""Files that are whole or absent: written beside, flushed, renamed."""
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ltx_trainer.errors import ConfigError, OutOfResources
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a place beside `path` to write to, with the same extension; on success it takes the name of `path`.
+
+    Raises:
+        OutOfResources: The disk is full.
+        ConfigError: The folder cannot be written to.
+    """
+    beside: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        beside = Path(name)
+        yield beside
+        with beside.open("rb") as written:
+            os.fsync(written.fileno())
+        beside.chmod(0o644)
+        beside.replace(path)
+        beside = None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutOfResources(f"No space left on the disk of {path.parent} while writing {path.name}.") from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise ConfigError(f"{path.parent} cannot be written to. Give another folder under paths.") from error
+        raise
+    finally:
+        if beside is not None:
+            beside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole."""
+    with whole_file(path) as beside:
+        beside.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, in UTF-8."""
+    write_bytes(path, text.encode())

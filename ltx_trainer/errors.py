@@ -1,0 +1,91 @@
+"""Every exception raised on purpose, and the exit status each one ends a run with.
+
+A message says what was found, what is allowed, and what would work.
+
+    TrainerError
+    ├── Refusal                2   what was given cannot be used
+    │   ├── ConfigError            a setting or a request field
+    │   ├── DatasetError           the archive or the examples in it
+    │   ├── MediaError             one media file
+    │   ├── GeometryError          a size, frame count or rate
+    │   ├── ModelError             the base model
+    │   └── CheckpointError        a checkpoint or an exported file
+    ├── TrainingDiverged       3   the loss or a gradient is not finite
+    ├── OutOfResources         4   memory or disk space ran out
+    └── Interrupted      130/143   SIGINT or SIGTERM
+"""
+
+from typing import ClassVar
+
+
+class TrainerError(Exception):
+    """Base of all errors raised on purpose.
+
+    Attributes:
+        exit_status: What the process ends with.
+    """
+
+    exit_status: ClassVar[int] = 1
+
+
+class Refusal(TrainerError):
+    """Something given to the run cannot be used; nothing was changed."""
+
+    exit_status = 2
+
+
+class ConfigError(Refusal):
+    """A setting or a field of the request."""
+
+
+class DatasetError(Refusal):
+    """The archive, or the examples in it."""
+
+
+class MediaError(Refusal):
+    """One media file that cannot be read as what it claims to be."""
+
+
+class GeometryError(Refusal):
+    """A size, frame count or frame rate that the model does not take."""
+
+
+class ModelError(Refusal):
+    """The base model is missing something, or is another model."""
+
+
+class CheckpointError(Refusal):
+    """A checkpoint or an exported file that does not belong to this run or is damaged."""
+
+
+class TrainingDiverged(TrainerError):
+    """The loss or a gradient is no longer a finite number."""
+
+    exit_status = 3
+
+
+class OutOfResources(TrainerError):
+    """Memory or disk space ran out."""
+
+    exit_status = 4
+
+
+class Interrupted(TrainerError):
+    """The process was told to stop.
+
+    Args:
+        signal_number: 2 for SIGINT, 15 for SIGTERM.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"Stopped by signal {signal_number}.")
+        self.signal_number = signal_number
+
+
+def exit_status_of(error: BaseException) -> int:
+    """Give the exit status that `error` ends the process with; 1 is kept for bugs."""
+    if isinstance(error, Interrupted):
+        return 128 + error.signal_number
+    if isinstance(error, TrainerError):
+        return error.exit_status
+    return 1
