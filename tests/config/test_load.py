@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import pytest
+
+from ltx_trainer.config import load_settings, settings_as_yaml
+from ltx_trainer.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
+T2V = "endpoint: fal-ai/ltx23-trainer-v2/t2v\n"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(T2V + "input: {training_data_url: clips.zip}\n")
+    return path
+
+
+def test_there_are_configs_to_test() -> None:
+    assert {path.name for path in CONFIGS} >= {"t2v.yaml", "i2v.yaml", "demo.yaml"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_a_shipped_config_loads_and_comes_back_equal(path: Path, tmp_path: Path) -> None:
+    settings = load_settings(path)
+    saved = tmp_path / "saved.yaml"
+
+    saved.write_text(settings_as_yaml(settings))
+
+    assert load_settings(saved) == settings
+
+
+def test_a_body_of_the_hosted_service_takes_the_place_of_the_input(config: Path, tmp_path: Path) -> None:
+    body = tmp_path / "request.json"
+    body.write_text(
+        '{"training_data_url": "other.zip", "rank": "16", "number_of_steps": 100, "with_audio": null, '
+        '"debug_dataset": false, "validation": [{"prompt": "a fox"}], "validation_resolution": "low"}'
+    )
+
+    request = load_settings(config, request=body).input
+
+    assert (request.training_data_url, request.rank, request.number_of_steps) == ("other.zip", 16, 100)
+    assert request.validation[0].prompt == "a fox"
+
+
+def test_defaults_are_those_of_the_hosted_page(config: Path) -> None:
+    request = load_settings(config).input
+
+    assert (request.rank, request.number_of_steps, request.learning_rate) == (32, 2000, 2e-4)
+    assert (request.number_of_frames, request.frame_rate) == (89, 24)
+    assert (request.resolution, request.validation_resolution, request.aspect_ratio) == ("medium", "high", "1:1")
+    assert request.with_audio is None
+    assert request.validation_negative_prompt.startswith("blurry, out of focus")
+    assert request.validation_negative_prompt.endswith("stylized filters, or AI artifacts.")
+
+
+def test_overrides_are_applied_last_and_read_as_yaml(config: Path) -> None:
+    settings = load_settings(
+        config, overrides=["training.seed=7", "optimizer.betas=[0.9, 0.95]", "input.aspect_ratio=16:9"]
+    )
+
+    assert settings.training.seed == 7
+    assert settings.optimizer.betas == (0.9, 0.95)
+    assert settings.input.aspect_ratio == "16:9"
+
+
+def test_an_aspect_ratio_without_quotes_is_not_a_sexagesimal_number(config: Path) -> None:
+    config.write_text(T2V + "input:\n  training_data_url: clips.zip\n  aspect_ratio: 9:16\n  learning_rate: 1e-4\n")
+
+    assert load_settings(config).input.aspect_ratio == "9:16"
+    assert load_settings(config).input.learning_rate == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("override", "answer"),
+    [
+        ("training.sede=7", r"training\.sede is not a setting\. Did you mean training\.seed\?"),
+        ("input.number_of_frames=90", r"90 frames do not fit .* Nearest: 89 or 97"),
+        ("input.rank=7", r"input\.rank = 7: Input should be 8, 16, 32, 64 or 128"),
+        ("input.resolution=huge", r"input\.resolution = 'huge': Input should be 'low', 'medium' or 'high'"),
+        ("input.learning_rate=2", r"less than or equal to 1"),
+        ("input.stg_scale=-1", r"greater than or equal to 0"),
+        ("input.first_frame_conditioning_p=0.5", r"not a field of fal-ai/ltx23-trainer-v2/t2v"),
+        ("endpoint=fal-ai/ltx23-trainer-v2/tv2", r"Did you mean fal-ai/ltx23-trainer-v2/"),
+        ("optimizer.warmup_steps=2000", r"must be less than input\.number_of_steps 2000"),
+        ("input.debug_dataset=true", r"debug_dataset = True: true is not taken"),
+        ("input.validation=[{prompt: a, image_url: b.png}]", r"image_url has no meaning in t2v"),
+        ("input.validation=[{promt: a}]", r"Did you mean input\.validation\.0\.prompt\?"),
+        ("endpoint.name=x", r"endpoint is a value, not a section"),
+        ("nonsense", r"is not dotted\.key=value"),
+        ("input.rank={", r"is not written correctly"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_what_would_work(config: Path, override: str, answer: str) -> None:
+    with pytest.raises(ConfigError, match=answer):
+        load_settings(config, overrides=[override])
+
+
+def test_an_item_of_i2v_needs_its_image(config: Path) -> None:
+    with pytest.raises(ConfigError, match=r"image_url is missing; an item of i2v has prompt and image_url"):
+        load_settings(config, overrides=["endpoint=fal-ai/ltx23-trainer-v2/i2v", "input.validation=[{prompt: a fox}]"])
+
+
+def test_all_problems_are_told_at_once(config: Path) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)input\.rank.*input\.frame_rate.*training\.batch_size"):
+        load_settings(config, overrides=["input.rank=7", "input.frame_rate=1", "training.batch_size=0"])
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("input: {a: 1, a: 2}", r"'a' is given twice"),
+        ("- 1", r"holds list, not a mapping"),
+        ("input: [", r"is not written correctly"),
+        ("input: {training_data_url: a.zip}", r"endpoint is required"),
+        (T2V + "input: {}", r"input\.training_data_url is required"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused(tmp_path: Path, text: str, answer: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError, match=answer):
+        load_settings(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.yaml cannot be read"):
+        load_settings(tmp_path / "absent.yaml")
