@@ -1,0 +1,44 @@
+"""Tensors in, tensors out: tokens, conditions, noise levels, flow and guidance."""
+
+from ltx_trainer.diffusion.flow import (
+    Stream,
+    add_noise,
+    clean_estimate,
+    euler_step,
+    flow_loss,
+    generated_stream,
+    give_first_frame,
+)
+from ltx_trainer.diffusion.guidance import GuidanceScales, guide
+from ltx_trainer.diffusion.schedule import draw_sigmas, sampling_sigmas, shifted_logit_normal
+from ltx_trainer.diffusion.tokens import (
+    ModelStream,
+    audio_coordinates,
+    audio_latents,
+    audio_tokens,
+    video_coordinates,
+    video_latents,
+    video_tokens,
+)
+
+__all__ = [
+    "GuidanceScales",
+    "ModelStream",
+    "Stream",
+    "add_noise",
+    "audio_coordinates",
+    "audio_latents",
+    "audio_tokens",
+    "clean_estimate",
+    "draw_sigmas",
+    "euler_step",
+    "flow_loss",
+    "generated_stream",
+    "give_first_frame",
+    "guide",
+    "sampling_sigmas",
+    "shifted_logit_normal",
+    "video_coordinates",
+    "video_latents",
+    "video_tokens",
+]

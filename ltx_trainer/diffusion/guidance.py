@@ -1,0 +1,51 @@
+"""Guidance: pushing the model's estimate of the clip away from what weaker versions of it say.
+
+Shapes: b samples, n tokens, c channels.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class GuidanceScales:
+    """How hard each weaker version pushes on one stream.
+
+    Attributes:
+        text: Against the negative prompt; 1 is off.
+        perturbation: Against the model without self-attention in some blocks (STG); 0 is off.
+        modality: Against the model that does not hear (or see) the other stream; 1 is off.
+        rescale: From 0 (off) to 1: how far the result's spread is pulled back to that of the plain estimate.
+    """
+
+    text: float
+    perturbation: float
+    modality: float
+    rescale: float
+
+
+def guide(
+    estimate: Tensor,
+    scales: GuidanceScales,
+    *,
+    negative: Tensor | None,
+    perturbed: Tensor | None,
+    isolated: Tensor | None,
+) -> Tensor:
+    """Combine estimates of the clip `[b n c]`; None leaves its term out.
+
+    Source: Ho & Salimans 2022 (arXiv 2207.12598), Hyung et al. 2024 (arXiv 2411.18664); rescaling by Lin et al. 2023
+    (arXiv 2305.08891), section 3.4.
+    """
+    guided = estimate
+    if negative is not None:
+        guided = guided + (scales.text - 1) * (estimate - negative)
+    if perturbed is not None:
+        guided = guided + scales.perturbation * (estimate - perturbed)
+    if isolated is not None:
+        guided = guided + (scales.modality - 1) * (estimate - isolated)
+    if scales.rescale == 0:
+        return guided
+    spread = estimate.std(dim=(1, 2), keepdim=True) / guided.std(dim=(1, 2), keepdim=True)
+    return guided * (scales.rescale * spread + 1 - scales.rescale)
