@@ -1,0 +1,25 @@
+"""The room that knows FFmpeg: media files to arrays and facts, and arrays to media files."""
+
+from ltx_trainer.media.audio import decode_audio, fit_audio, stretch_audio
+from ltx_trainer.media.decode import decode_frames
+from ltx_trainer.media.encode import recompress_still, write_audio, write_video
+from ltx_trainer.media.images import decode_image, scan_image
+from ltx_trainer.media.join import join_videos
+from ltx_trainer.media.probe import AudioScan, VideoScan, scan_audio, scan_video
+
+__all__ = [
+    "AudioScan",
+    "VideoScan",
+    "decode_audio",
+    "decode_frames",
+    "decode_image",
+    "fit_audio",
+    "join_videos",
+    "recompress_still",
+    "scan_audio",
+    "scan_image",
+    "scan_video",
+    "stretch_audio",
+    "write_audio",
+    "write_video",
+]

@@ -1,0 +1,171 @@
+"""Opens media files, picks their streams and walks the decoded frames on the file's own clock."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, overload
+
+import av
+import av.error
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ltx_trainer.errors import MediaError
+
+# Formats that only hold media. Playlists and concatenation scripts, which name other files or addresses, are not here.
+_OPEN_OPTIONS = {
+    "format_whitelist": "mov,matroska,avi,mpegts,wav,mp3,flac,ogg,aac",
+    "protocol_whitelist": "file",
+}
+# Formats in which a seek lands at an estimated time, or in which a frame's time is only known by counting.
+_READ_FROM_START = frozenset({"avi", "mpegts", "mp3", "aac"})
+# A seek goes by decode times, which differ from the times on screen, and an audio decoder needs a moment to settle.
+_PREROLL_SECONDS = Fraction(1)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[InputContainer]:
+    """Open a media file; libav's errors inside the block become ours.
+
+    Raises:
+        MediaError: The file is missing, empty, of a format that is not read, or damaged.
+    """
+    if not path.is_file():
+        raise MediaError(f"{path.name} does not exist.")
+    if path.stat().st_size == 0:
+        raise MediaError(f"{path.name} is empty: 0 bytes.")
+    try:
+        container = av.open(f"file:{path}", options=_OPEN_OPTIONS, metadata_errors="replace")
+    except av.error.FFmpegError as error:
+        raise MediaError(
+            f"{path.name} cannot be opened as media, whatever its extension says, or was cut short: {error.strerror}. "
+            "Export it again as MP4, MOV, MKV or AVI."
+        ) from error
+    with container:
+        try:
+            yield container
+        except av.error.FFmpegError as error:
+            raise MediaError(
+                f"{path.name} is damaged and cannot be decoded: {error.strerror}. Export it again."
+            ) from error
+
+
+def video_stream_of(container: InputContainer, name: str) -> VideoStream:
+    """Pick the video stream that FFmpeg would play.
+
+    Raises:
+        MediaError: There is none that can be decoded. A cover picture does not count.
+    """
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
+        found = ", ".join(sorted({each.type for each in container.streams})) or "nothing"
+        raise MediaError(f"{name} has no video track; it holds: {found}.")
+    _check_decodable(stream, name)
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def audio_stream_of(container: InputContainer, name: str) -> AudioStream | None:
+    """Pick the audio stream that FFmpeg would play; None if the file has none.
+
+    Raises:
+        MediaError: There is one, but no decoder for it.
+    """
+    stream = container.streams.best("audio", related=container.streams.best("video"))
+    if not isinstance(stream, AudioStream):
+        return None
+    _check_decodable(stream, name)
+    return stream
+
+
+def time_base_of(stream: VideoStream | AudioStream) -> Fraction:
+    """Give the length of one tick of the stream's clock, in seconds."""
+    assert stream.time_base is not None, "a demuxed stream has a clock"
+    return stream.time_base
+
+
+@overload
+def timed_frames(
+    container: InputContainer, stream: VideoStream, name: str, *, start_seconds: Fraction | None = None
+) -> Iterator[tuple[Fraction, VideoFrame]]: ...
+@overload
+def timed_frames(
+    container: InputContainer, stream: AudioStream, name: str, *, start_seconds: Fraction | None = None
+) -> Iterator[tuple[Fraction, AudioFrame]]: ...
+def timed_frames(
+    container: InputContainer, stream: Any, name: str, *, start_seconds: Fraction | None = None
+) -> Iterator[tuple[Fraction, Any]]:
+    """Decode one stream in the order of the screen, each frame with its time on the file's clock, in seconds.
+
+    Args:
+        container: An open file that nothing was read from.
+        stream: One of its streams.
+        name: The file's name, for messages.
+        start_seconds: Begin at a frame at or before this time; None begins at the first frame.
+
+    Raises:
+        MediaError: A frame has no time, or times run backwards.
+    """
+    if start_seconds is not None and _seek(container, stream, start_seconds - _PREROLL_SECONDS):
+        frames = _with_times(container, stream, name)
+        first = next(frames, None)
+        if first is not None and first[0] <= start_seconds:
+            yield first
+            yield from frames
+            return
+        container.seek(stream.start_time or 0, stream=stream)
+    yield from _with_times(container, stream, name)
+
+
+def _check_decodable(stream: VideoStream | AudioStream, name: str) -> None:
+    if stream.codec_context is None:
+        raise MediaError(
+            f"{name} has a {stream.type} track in a codec that cannot be decoded. Convert it to H.264 and AAC."
+        )
+
+
+def _seek(container: InputContainer, stream: VideoStream | AudioStream, time_seconds: Fraction) -> bool:
+    """Go to a key frame before a time; tell whether that was possible and worth it."""
+    ticks = int(time_seconds / time_base_of(stream))
+    if container.format.name in _READ_FROM_START or ticks <= (stream.start_time or 0):
+        return False
+    container.seek(ticks, stream=stream)
+    return True
+
+
+def _with_times(
+    container: InputContainer, stream: VideoStream | AudioStream, name: str
+) -> Iterator[tuple[Fraction, Any]]:
+    previous = None
+    for ticks, frame in _with_ticks(container, stream):
+        if ticks is None:
+            raise MediaError(f"{name} has {stream.type} frames without timestamps. Export it again as MP4.")
+        if previous is not None and ticks < previous:
+            at = float(previous * time_base_of(stream))
+            raise MediaError(f"{name} has {stream.type} timestamps that run backwards at {at:.3f} s. Export it again.")
+        previous = ticks
+        yield ticks * time_base_of(stream), frame
+
+
+def _with_ticks(container: InputContainer, stream: VideoStream | AudioStream) -> Iterator[tuple[int | None, Any]]:
+    if container.format.name == "avi" and isinstance(stream, VideoStream):
+        yield from _counted_ticks(container, stream)
+    else:
+        for frame in container.decode(stream):
+            yield frame.pts, frame
+
+
+def _counted_ticks(container: InputContainer, stream: VideoStream) -> Iterator[tuple[int, VideoFrame]]:
+    """Give the frames of an AVI their times: it keeps only decode times, which are off by the reordering."""
+    shift = None
+    ticks = 0
+    for frame in container.decode(stream):
+        # The frames that leave the decoder last have no decode time of their own.
+        ticks = frame.dts if frame.dts is not None else ticks + max(1, frame.duration)
+        shift = ticks - (stream.start_time or 0) if shift is None else shift
+        yield ticks - shift, frame

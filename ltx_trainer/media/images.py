@@ -1,0 +1,72 @@
+"""Reads still images: upright, without transparency, cropped to size."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ltx_trainer.errors import MediaError
+from ltx_trainer.geometry import FrameSize, cover_crop
+
+
+def scan_image(path: Path) -> FrameSize:
+    """Decode an image and give its size, turned as its EXIF data says.
+
+    Raises:
+        MediaError: The file is missing, empty, no image, damaged or too large.
+    """
+    with _opened_upright(path) as image:
+        return FrameSize(*image.size)
+
+
+def decode_image(path: Path, size: FrameSize) -> np.ndarray:
+    """Decode an image, upright and on black where it is transparent, scaled to cover `size` and cropped to its middle.
+
+    Returns:
+        RGB pixels `[height, width, 3]`, uint8.
+
+    Raises:
+        MediaError: As in `scan_image`.
+    """
+    with _opened_upright(path) as image:
+        crop = cover_crop(FrameSize(*image.size), size)
+        scaled = _on_black(image).resize((crop.scaled.width, crop.scaled.height), Image.Resampling.BICUBIC)
+        box = (crop.left, crop.top, crop.left + size.width, crop.top + size.height)
+        return np.asarray(scaled.crop(box))
+
+
+@contextmanager
+def _opened_upright(path: Path) -> Iterator[Image.Image]:
+    if not path.is_file():
+        raise MediaError(f"{path.name} does not exist.")
+    if path.stat().st_size == 0:
+        raise MediaError(f"{path.name} is empty: 0 bytes.")
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            upright.load()
+    except Image.UnidentifiedImageError as error:
+        raise MediaError(
+            f"{path.name} is not an image, whatever its extension says. Export it as PNG or JPEG."
+        ) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise MediaError(f"{path.name} cannot be decoded: {error}. Export it again as PNG or JPEG.") from error
+    yield upright
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    """Convert any image to RGB."""
+    if image.mode.startswith("I"):
+        return _from_16_bit(image)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    colours = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", colours.size, "black"), colours).convert("RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits; Pillow's own conversion clips it."""
+    grey = np.asarray(image).astype(np.int64).clip(0, 65535)
+    return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")

@@ -1,0 +1,192 @@
+"""Files that are written, read back."""
+
+import wave
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+import pytest
+
+from ltx_trainer.errors import ConfigError, GeometryError, MediaError
+from ltx_trainer.geometry import FrameSize, midpoint_times
+from ltx_trainer.media import (
+    decode_audio,
+    decode_frames,
+    join_videos,
+    recompress_still,
+    scan_audio,
+    scan_video,
+    write_audio,
+    write_video,
+)
+
+if TYPE_CHECKING:
+    from tests.media.conftest import Studio
+
+RATES = [Fraction(24), Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(50), Fraction(60)]
+COLOURS = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (200, 100, 50)])
+
+
+@pytest.mark.parametrize("rate", RATES, ids=str)
+def test_a_written_video_has_exactly_the_rate_and_frames_given(
+    studio: "Studio", tmp_path: Path, rate: Fraction
+) -> None:
+    path = tmp_path / "clip.mp4"
+
+    write_video(path, studio.numbered(33), rate)
+
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert (stream.average_rate, stream.frames, stream.pix_fmt) == (rate, 33, "yuv420p")
+        assert (stream.colorspace, stream.color_range, stream.color_primaries, stream.color_trc) == (1, 1, 1, 1)
+    scan = scan_video(path, find_cuts=False)
+    assert (scan.num_frames, scan.start_seconds, scan.duration_seconds) == (33, 0, 33 / rate)
+    times = midpoint_times(Fraction(0), 33 / rate, 33)
+    assert studio.read_numbers(decode_frames(path, times, FrameSize(64, 32))) == list(range(33))
+
+
+@pytest.mark.parametrize("rate", RATES, ids=str)
+@pytest.mark.parametrize("rate_hz", [16000, 24000, 44100, 48000])
+@pytest.mark.parametrize("seconds", [0.5, 2.5])
+def test_sound_lasts_as_long_as_the_pictures(
+    studio: "Studio", tmp_path: Path, rate: Fraction, rate_hz: int, seconds: float
+) -> None:
+    path = tmp_path / "clip.mp4"
+
+    write_video(path, studio.numbered(41), rate, audio=studio.tone(1000, seconds, rate_hz), audio_rate_hz=rate_hz)
+
+    picture, sound = scan_video(path, find_cuts=False), scan_audio(path, rate_hz=rate_hz)
+    assert sound is not None
+    assert sound.start_seconds == picture.start_seconds == 0
+    assert abs(sound.duration_seconds - picture.duration_seconds) <= Fraction(1, rate_hz)
+
+
+def test_written_sound_keeps_its_pitch_place_and_level(studio: "Studio", tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    sound = studio.tone(1000, 2, 48000)
+    sound[:, :24000] = 0
+
+    write_video(path, studio.numbered(48), Fraction(24), audio=sound, audio_rate_hz=48000)
+
+    samples = decode_audio(path, start_seconds=Fraction(0), span_seconds=Fraction(2), rate_hz=48000)
+    assert int((np.abs(samples[0]) > 0.25).argmax()) == pytest.approx(24000, abs=100)
+    assert studio.pitch_of(samples[0, 30000:90000], 48000) == pytest.approx(1000, rel=0.001)
+    assert np.abs(samples).max() == pytest.approx(0.5, abs=0.05)
+
+
+def test_written_colours_are_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "patches.mp4"
+    frames = np.broadcast_to(COLOURS.astype(np.uint8).repeat(16, axis=0), (4, 32, 96, 3)).copy()
+
+    write_video(path, frames, Fraction(24))
+
+    frame = decode_frames(path, [Fraction(0)], FrameSize(96, 32))[0]
+    assert np.abs(frame[16, np.arange(6) * 16 + 8].astype(int) - COLOURS).max() <= 6
+
+
+@pytest.mark.parametrize(("height", "width"), [(31, 64), (32, 63)])
+def test_odd_sides_are_refused(tmp_path: Path, height: int, width: int) -> None:
+    with pytest.raises(GeometryError, match=rf"{width}x{height} cannot be stored as yuv420p.* Nearest: 64x32"):
+        write_video(tmp_path / "clip.mp4", np.zeros((1, height, width, 3), np.uint8), Fraction(24))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_frames_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(GeometryError, match="0 frames do not make a video"):
+        write_video(tmp_path / "clip.mp4", np.zeros((0, 32, 64, 3), np.uint8), Fraction(24))
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(studio: "Studio", tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_text("old", encoding="utf-8")
+
+    with pytest.raises(ValueError, match="array"):
+        write_video(path, studio.numbered(3).astype(np.float32), Fraction(24))
+
+    assert [each.name for each in tmp_path.iterdir()] == ["clip.mp4"]
+    assert path.read_text(encoding="utf-8") == "old"
+
+
+def test_a_wav_has_the_samples_in_16_bits_and_is_clipped_at_full_scale(tmp_path: Path) -> None:
+    path = tmp_path / "sound.wav"
+    samples = np.array([[0, 0.5, 1, 2], [0, -0.5, -1, -2]], np.float32)
+
+    write_audio(path, samples, 24000)
+
+    with wave.open(str(path)) as file:
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (2, 2, 24000)
+        levels = np.frombuffer(file.readframes(4), "<i2").reshape(4, 2).T
+    np.testing.assert_array_equal(levels, [[0, 16384, 32767, 32767], [0, -16384, -32767, -32767]])
+    assert [each.name for each in tmp_path.iterdir()] == ["sound.wav"]
+
+
+def test_joined_videos_follow_each_other_with_their_sound(studio: "Studio", tmp_path: Path) -> None:
+    rate = Fraction(30000, 1001)
+    paths = [tmp_path / f"{index}.mp4" for index in range(3)]
+    numbers = studio.numbered(75)
+    for index, path in enumerate(paths):
+        sound = None if index == 1 else studio.tone(500 * (index + 1), 25 / rate, 24000)
+        write_video(path, numbers[25 * index :][:25], rate, audio=sound, audio_rate_hz=24000)
+
+    join_videos(paths, tmp_path / "joined.mp4")
+
+    joined = tmp_path / "joined.mp4"
+    scan = scan_video(joined, find_cuts=False)
+    assert (scan.num_frames, scan.duration_seconds) == (75, 75 / rate)
+    assert studio.read_numbers(
+        decode_frames(joined, midpoint_times(Fraction(0), 75 / rate, 75), FrameSize(64, 32))
+    ) == list(range(75))
+    sound = scan_audio(joined, rate_hz=24000)
+    assert sound is not None
+    assert abs(sound.duration_seconds - 75 / rate) <= Fraction(1, 24000)
+    first, second, third = (
+        decode_audio(joined, start_seconds=25 * index / rate, span_seconds=25 / rate, rate_hz=24000)[0, 1000:-1000]
+        for index in range(3)
+    )
+    assert studio.pitch_of(first, 24000) == pytest.approx(500, rel=0.01)
+    assert np.abs(second).max() < 0.01
+    assert studio.pitch_of(third, 24000) == pytest.approx(1500, rel=0.01)
+
+
+def test_silent_videos_join_to_a_silent_one(studio: "Studio", tmp_path: Path) -> None:
+    path = tmp_path / "part.mp4"
+    write_video(path, studio.numbered(9), Fraction(24))
+
+    join_videos([path, path], tmp_path / "joined.mp4")
+
+    assert scan_video(tmp_path / "joined.mp4", find_cuts=False).num_frames == 18
+    assert scan_audio(tmp_path / "joined.mp4", rate_hz=24000) is None
+
+
+def test_videos_that_do_not_match_are_not_joined(studio: "Studio", tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", studio.numbered(9), Fraction(24))
+    write_video(tmp_path / "b.mp4", studio.numbered(9), Fraction(25))
+
+    with pytest.raises(MediaError, match=r"b\.mp4 \(64x32 at 25 .*cannot follow a\.mp4 \(64x32 at 24 "):
+        join_videos([tmp_path / "a.mp4", tmp_path / "b.mp4"], tmp_path / "joined.mp4")
+    with pytest.raises(MediaError, match=r"joined\.mp4 cannot be joined from 0 videos"):
+        join_videos([], tmp_path / "joined.mp4")
+
+
+def test_a_recompressed_still_loses_more_at_a_higher_crf() -> None:
+    generator = np.random.default_rng(0)
+    still = generator.integers(0, 256, (16, 16, 3)).repeat(4, axis=0).repeat(4, axis=1).astype(np.uint8)
+
+    errors = [np.abs(recompress_still(still, crf=crf).astype(int) - still).mean() for crf in (1, 20, 33, 51)]
+
+    assert recompress_still(still, crf=33).shape == still.shape
+    assert errors == sorted(errors)
+    assert 2 * errors[0] < errors[-1]
+
+
+def test_a_recompressed_still_is_the_same_every_time() -> None:
+    still = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+
+    np.testing.assert_array_equal(recompress_still(still, crf=33), recompress_still(still, crf=33))
+
+
+def test_a_quality_that_h264_does_not_have_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"crf 52 is not a quality of H\.264, which takes 0 to 51"):
+        recompress_still(np.zeros((32, 32, 3), np.uint8), crf=52)
