@@ -1,0 +1,117 @@
+"""Media files out of an archive, once for each archive: whole, with their digests, or not at all."""
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+from ltx_trainer.atomic import whole_file, write_text
+from ltx_trainer.errors import OutOfResources
+from ltx_trainer.ingest.archive import Archive
+
+logger = logging.getLogger(__name__)
+
+RECORD = "extracted.json"
+KEY_DIGITS = 16
+MAX_STEM = 50
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """One file as it lies in the folder of its archive.
+
+    Attributes:
+        file: Name inside that folder.
+        num_bytes: Its size.
+        sha256: Digest of its bytes, in hexadecimal.
+    """
+
+    file: str
+    num_bytes: int
+    sha256: str
+
+
+def extract_media(archive: Archive, names: Sequence[str], folder: Path) -> tuple[Path, dict[str, Extracted]]:
+    """Extract members to a folder named by the archive's digest, unless they are there.
+
+    Args:
+        archive: Where they come from.
+        names: What to extract, in a fixed order.
+        folder: Of all archives.
+
+    Returns:
+        The archive's folder, and what lies in it by the path inside the archive.
+
+    Raises:
+        DatasetError: A member is damaged.
+        OutOfResources: The disk is full.
+        ConfigError: The folder cannot be written to.
+    """
+    place = folder / archive.sha256()[:KEY_DIGITS]
+    found = _find(place)
+    if found.keys() >= set(names):
+        return place, found
+    check_space(folder, sum(archive.members[name].file_size for name in names))
+    # One name for each archive, so that what a killed run left is found and replaced.
+    partial = folder / f".{place.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        extracted = {name: _extract(archive, name, partial, number) for number, name in enumerate(names, start=1)}
+        write_text(partial / RECORD, json.dumps({name: asdict(item) for name, item in extracted.items()}, indent=1))
+        if place.exists():
+            logger.warning("%s is incomplete; %s is extracted again.", place, archive.path.name)
+            shutil.rmtree(place)
+        partial.rename(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    logger.info("Extracted %d files of %s to %s.", len(extracted), archive.path.name, place)
+    return place, extracted
+
+
+def check_space(folder: Path, num_bytes: int) -> None:
+    """Refuse to begin what the disk of `folder` cannot hold.
+
+    Raises:
+        OutOfResources: With what is needed and what is free, in bytes.
+    """
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if num_bytes > free:
+        raise OutOfResources(
+            f"The archive unpacks to {num_bytes} bytes, and the disk of {folder} has {free} free. "
+            "Make room, or give another folder as paths.cache."
+        )
+
+
+def _find(place: Path) -> dict[str, Extracted]:
+    """Give what lies there whole, by the path inside the archive."""
+    record = place / RECORD
+    if not record.is_file():
+        return {}
+    items = {name: Extracted(**item) for name, item in json.loads(record.read_text("utf-8")).items()}
+    return {name: item for name, item in items.items() if _is_whole(place / item.file, item)}
+
+
+def _is_whole(path: Path, item: Extracted) -> bool:
+    return path.is_file() and path.stat().st_size == item.num_bytes
+
+
+def _extract(archive: Archive, name: str, partial: Path, number: int) -> Extracted:
+    path = partial / _safe_name(name, number)
+    digest = hashlib.sha256()
+    with whole_file(path) as beside, beside.open("wb") as file:
+        for chunk in archive.read(name):
+            digest.update(chunk)
+            file.write(chunk)
+    return Extracted(path.name, archive.members[name].file_size, digest.hexdigest())
+
+
+def _safe_name(name: str, number: int) -> str:
+    """Name a file by its number, and by as much of its own name as any file system and terminal takes."""
+    own = PurePosixPath(name)
+    stem = re.sub(r"[^\w.-]+", "_", own.stem)[:MAX_STEM]
+    return f"{number:05d}-{stem}{own.suffix.lower()}"

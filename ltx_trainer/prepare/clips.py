@@ -1,0 +1,108 @@
+"""Cuts every example of a Manifest to what the model sees, hears and reads."""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from ltx_trainer.artifacts import Clip, Clips, LeftOut, Manifest, Role
+from ltx_trainer.config import Request
+from ltx_trainer.errors import DatasetError
+from ltx_trainer.geometry import ClipShape
+from ltx_trainer.modes import Mode
+from ltx_trainer.prepare.cutting import Cutting, Take, cut_example
+from ltx_trainer.prepare.scans import Scans
+from ltx_trainer.prepare.sound import add_sound, find_tracks
+
+logger = logging.getLogger(__name__)
+
+MAX_ROWS = 20
+"""Reasons that a message lists."""
+
+
+def prepare_clips(
+    request: Request,
+    mode: Mode,
+    shape: ClipShape,
+    manifest: Manifest,
+    folder: Path,
+    *,
+    audio_rate_hz: int | None,
+    frames_factor: int,
+) -> Clips:
+    """Decide the exact span of every clip and its caption, in the order of names.
+
+    Every source is decoded once to be counted and timed; what that told is kept in `folder`.
+
+    Args:
+        request: Says how to split, scale, and treat sound and captions.
+        mode: Of the run.
+        shape: What every video becomes; an image becomes one frame of its size and rate.
+        manifest: The examples.
+        folder: Of the scans, shared by all runs.
+        audio_rate_hz: Sample rate of the model; None if it has no sound.
+        frames_factor: Pixel frames of one latent frame, by which too short a clip is told what length it would do for.
+
+    Raises:
+        ConfigError: Sound is required of a model that has none.
+        DatasetError: Sound is required and some source has none, or no clip is left, or two have one name.
+    """
+    scans, cutting = Scans(folder), Cutting(request, shape, frames_factor)
+    examples = sorted(manifest.examples, key=lambda example: example.name)
+    cut = [item for example in examples for item in cut_example(cutting, example, scans)]
+    takes = [item for item in cut if isinstance(item, Take)]
+    left_out = [item for item in cut if isinstance(item, LeftOut)]
+    _check_names(takes)
+
+    tracks = find_tracks(request, takes, scans, rate_hz=audio_rate_hz) if takes else None
+    clips: list[Clip] = []
+    for take in takes:
+        sound = add_sound(request, take, tracks)
+        if isinstance(sound, LeftOut):
+            left_out.append(sound)
+            continue
+        caption = _caption(request.trigger_phrase.strip(), take.example.caption)
+        clips.append(Clip(take.name, caption, {Role.TARGET: take.footage}, sound))
+    left_out.sort(key=lambda item: item.name)
+    if not clips:
+        raise DatasetError(_none_left(mode, left_out))
+    _warn_of_empty_captions(clips)
+    return Clips(tuple(clips), tuple(left_out), with_audio=tracks is not None)
+
+
+def _check_names(takes: Sequence[Take]) -> None:
+    """Refuse two clips of one name, which a file called like another one's scene makes."""
+    name, count = Counter(take.name for take in takes).most_common(1)[0] if takes else ("", 0)
+    if count > 1:
+        raise DatasetError(
+            f"{count} clips are named {name!r}: a file is named like a scene of another. Rename the file."
+        )
+
+
+def _caption(trigger_phrase: str, caption: str | None) -> str:
+    """Put the trigger phrase before a caption that does not begin with it."""
+    if not caption or not trigger_phrase:
+        return caption or trigger_phrase
+    # "cat" does not begin "category", but "TOK:" begins "TOK:cat".
+    end = r"\b" if re.search(r"\w\Z", trigger_phrase) else ""
+    if re.match(re.escape(trigger_phrase) + end, caption, re.IGNORECASE):
+        return caption
+    return f"{trigger_phrase} {caption}"
+
+
+def _none_left(mode: Mode, left_out: Sequence[LeftOut]) -> str:
+    rows = [f"  {item.name}: {item.reason}" for item in left_out[:MAX_ROWS]]
+    if len(left_out) > MAX_ROWS:
+        rows.append(f"  ... and {len(left_out) - MAX_ROWS} more")
+    return f"No clip is left to train {mode.name} on; all {len(left_out)} were left out:\n" + "\n".join(rows)
+
+
+def _warn_of_empty_captions(clips: Sequence[Clip]) -> None:
+    num_empty = sum(not clip.caption for clip in clips)
+    if num_empty:
+        logger.warning(
+            "%d of %d clips have neither a caption nor a trigger phrase, and are trained on the empty text.",
+            num_empty,
+            len(clips),
+        )

@@ -1,0 +1,116 @@
+"""What decoding a source once told about it, remembered by the source's digest so that no run asks again."""
+
+import json
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+
+from ltx_trainer import media
+from ltx_trainer.artifacts import SourceFile
+from ltx_trainer.atomic import write_text
+from ltx_trainer.geometry import FrameSize
+from ltx_trainer.media import AudioScan, VideoScan
+
+SCANNING = 1
+"""Raised whenever scanning says something else about the same bytes."""
+
+
+class Scans:
+    """Scans of source files, each kept as one small file. A file that cannot be read is not remembered.
+
+    Args:
+        folder: Where they lie, shared by all runs.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / f"v{SCANNING}"
+
+    def video(self, source: SourceFile, *, find_cuts: bool) -> VideoScan:
+        """Scan a video, or recall it.
+
+        Raises:
+            MediaError: As `media.scan_video`.
+        """
+        note = self._note(source, "video-cuts" if find_cuts else "video")
+        if note.is_file():
+            return _video_of(json.loads(note.read_text("utf-8")))
+        scan = media.scan_video(source.path, find_cuts=find_cuts)
+        _write(note, _facts_of_video(scan))
+        return scan
+
+    def audio(self, source: SourceFile, *, rate_hz: int) -> AudioScan | None:
+        """Scan a soundtrack, or recall it; None if the file has none.
+
+        Raises:
+            MediaError: As `media.scan_audio`.
+        """
+        note = self._note(source, f"audio-{rate_hz}")
+        if note.is_file():
+            return _audio_of(json.loads(note.read_text("utf-8")))
+        scan = media.scan_audio(source.path, rate_hz=rate_hz)
+        _write(note, _facts_of_audio(scan))
+        return scan
+
+    def image(self, source: SourceFile) -> FrameSize:
+        """Scan an image, or recall it.
+
+        Raises:
+            MediaError: As `media.scan_image`.
+        """
+        note = self._note(source, "image")
+        if note.is_file():
+            return FrameSize(*json.loads(note.read_text("utf-8"))["size"])
+        size = media.scan_image(source.path)
+        _write(note, {"size": [size.width, size.height]})
+        return size
+
+    def _note(self, source: SourceFile, asked: str) -> Path:
+        return self._folder / f"{source.sha256}-{asked}.json"
+
+
+def _write(note: Path, facts: Mapping[str, object] | None) -> None:
+    write_text(note, json.dumps(facts, indent=1))
+
+
+def _facts_of_video(scan: VideoScan) -> dict[str, object]:
+    return {
+        "num_frames": scan.num_frames,
+        "start_seconds": str(scan.start_seconds),
+        "duration_seconds": str(scan.duration_seconds),
+        "size": [scan.size.width, scan.size.height],
+        "cuts": [str(cut) for cut in scan.cuts],
+    }
+
+
+def _video_of(facts: Mapping) -> VideoScan:
+    return VideoScan(
+        num_frames=facts["num_frames"],
+        start_seconds=Fraction(facts["start_seconds"]),
+        duration_seconds=Fraction(facts["duration_seconds"]),
+        size=FrameSize(*facts["size"]),
+        cuts=tuple(Fraction(cut) for cut in facts["cuts"]),
+    )
+
+
+def _facts_of_audio(scan: AudioScan | None) -> dict[str, object] | None:
+    if scan is None:
+        return None
+    return {
+        "start_seconds": str(scan.start_seconds),
+        "duration_seconds": str(scan.duration_seconds),
+        "rate_hz": scan.rate_hz,
+        "channels": scan.channels,
+        "peak": scan.peak,
+    }
+
+
+def _audio_of(facts: Mapping | None) -> AudioScan | None:
+    if facts is None:
+        return None
+    return AudioScan(
+        start_seconds=Fraction(facts["start_seconds"]),
+        duration_seconds=Fraction(facts["duration_seconds"]),
+        rate_hz=facts["rate_hz"],
+        channels=facts["channels"],
+        peak=facts["peak"],
+    )

@@ -1,0 +1,162 @@
+"""Which frames of a source become a clip, and what is left out."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ltx_trainer.artifacts import Clips, Footage, LeftOut, Role
+from ltx_trainer.errors import DatasetError
+from ltx_trainer.geometry import ClipShape, FrameSize, midpoint_times
+from ltx_trainer.media import decode_frames
+
+Prepare = Callable[..., Clips]
+Make = Callable[..., Path]
+
+SHAPE = ClipShape(9, FrameSize(32, 32), Fraction(24))
+
+
+def footage_of(clips: Clips) -> dict[str, Footage]:
+    return {clip.name: clip.footage[Role.TARGET] for clip in clips.clips}
+
+
+def pixels_of(footage: Footage) -> np.ndarray:
+    times = midpoint_times(footage.start_seconds, footage.span_seconds, footage.shape.num_frames)
+    return decode_frames(footage.source.path, times, footage.shape.size)
+
+
+def test_the_first_frames_of_a_longer_video_are_taken(prepare: Prepare, make_video: Make) -> None:
+    footage = footage_of(prepare(make_video("a", 20)))["a"]
+    assert (footage.start_seconds, footage.span_seconds, footage.shape) == (0, Fraction(9, 24), SHAPE)
+
+
+@pytest.mark.parametrize("rate", [Fraction(24), Fraction(24000, 1001), Fraction(30000, 1001)])
+def test_exactly_enough_frames_at_the_same_rate_are_enough(prepare: Prepare, make_video: Make, rate: Fraction) -> None:
+    footage = footage_of(prepare(make_video("a", 9, rate=rate), frame_rate=rate))["a"]
+    assert footage.span_seconds == 9 / rate
+
+
+def test_one_frame_too_few_is_left_out_with_the_numbers_and_what_would_keep_it(
+    prepare: Prepare, make_video: Make
+) -> None:
+    clips = prepare(make_video("long", 17), make_video("short", 16), num_frames=17)
+    assert list(footage_of(clips)) == ["long"]
+    reason = "has 16 frames at 24 fps, 17 are needed; number_of_frames 9 or auto_scale_input would keep it"
+    assert clips.left_out == (LeftOut("short", reason),)
+
+
+def test_frames_are_counted_at_the_rate_of_the_run_not_of_the_file(prepare: Prepare, make_video: Make) -> None:
+    clips = prepare(make_video("a", 20), make_video("b", 20, rate=Fraction(60)))
+    assert list(footage_of(clips)) == ["a"]
+    (left_out,) = clips.left_out
+    assert left_out == LeftOut("b", "has 8 frames at 24 fps, 9 are needed; auto_scale_input would keep it")
+
+
+def test_auto_scale_stretches_and_squeezes_the_whole_span_to_the_frame_count(
+    prepare: Prepare, make_video: Make
+) -> None:
+    found = footage_of(prepare(make_video("long", 48), make_video("short", 3), auto_scale_input=True))
+    assert {name: item.span_seconds for name, item in found.items()} == {"long": 2, "short": Fraction(3, 24)}
+    assert {item.shape for item in found.values()} == {SHAPE}
+
+
+def test_auto_scale_leaves_out_a_single_frame(prepare: Prepare, make_video: Make) -> None:
+    clips = prepare(make_video("still", 1), make_video("two", 2), auto_scale_input=True)
+    assert list(footage_of(clips)) == ["two"]
+    assert clips.left_out == (LeftOut("still", "has 1 frames of its own, 2 are needed to scale it in time"),)
+
+
+def test_a_long_video_is_split_at_its_cuts_and_no_scene_shows_another(prepare: Prepare, make_video: Make) -> None:
+    path = make_video("a", 24, 30, 24)
+    found = footage_of(prepare(path, split_input_duration_threshold=1))
+    assert {name: item.start_seconds for name, item in found.items()} == {
+        "a#scene-001": 0,
+        "a#scene-002": 1,
+        "a#scene-003": Fraction(54, 24),
+    }
+    for item in found.values():
+        pixels = pixels_of(item).astype(int)
+        assert np.abs(pixels - pixels[0]).max() < 16
+
+
+def test_the_caption_of_a_split_video_applies_to_every_scene(prepare: Prepare, make_video: Make) -> None:
+    clips = prepare(make_video("a", 24, 24), split_input_duration_threshold=1)
+    assert [clip.caption for clip in clips.clips] == ["a caption", "a caption"]
+
+
+def test_a_scene_that_is_too_short_is_left_out_alone(prepare: Prepare, make_video: Make) -> None:
+    clips = prepare(make_video("a", 40, 20), num_frames=25, split_input_duration_threshold=1)
+    assert list(footage_of(clips)) == ["a#scene-001"]
+    (left_out,) = clips.left_out
+    assert (left_out.name, left_out.reason[:38]) == ("a#scene-002", "has 20 frames at 24 fps, 25 are needed")
+
+
+def test_scenes_are_scaled_each_by_itself(prepare: Prepare, make_video: Make) -> None:
+    found = footage_of(prepare(make_video("a", 24, 30), split_input_duration_threshold=1, auto_scale_input=True))
+    assert [item.span_seconds for item in found.values()] == [1, Fraction(30, 24)]
+
+
+@pytest.mark.parametrize("fields", [{"split_input_into_scenes": False}, {"split_input_duration_threshold": 2}])
+def test_a_video_is_one_clip_if_splitting_is_off_or_it_is_not_longer_than_the_threshold(
+    prepare: Prepare, make_video: Make, fields: dict[str, object]
+) -> None:
+    path = make_video("a", 24, 24)
+    assert list(footage_of(prepare(path, **{"split_input_duration_threshold": 1, **fields}))) == ["a"]
+
+
+def test_a_long_video_without_cuts_keeps_its_name(prepare: Prepare, make_video: Make) -> None:
+    assert list(footage_of(prepare(make_video("a", 48), split_input_duration_threshold=1))) == ["a"]
+
+
+def test_an_image_is_one_frame_at_the_rate_of_the_run(prepare: Prepare, make_image: Make) -> None:
+    footage = footage_of(prepare(make_image("a")))["a"]
+    assert footage.shape == ClipShape(1, FrameSize(32, 32), Fraction(24))
+    assert (footage.start_seconds, footage.span_seconds) == (0, 0)
+
+
+def test_clips_are_in_the_order_of_their_names(prepare: Prepare, make_video: Make) -> None:
+    paths = [make_video(name, 9) for name in ("b", "c", "a", "B")]
+    assert list(footage_of(prepare(*paths))) == ["B", "a", "b", "c"]
+
+
+@pytest.mark.parametrize("content", [b"", b"this is text"])
+def test_a_file_that_cannot_be_read_is_left_out_and_the_others_stay(
+    prepare: Prepare, make_video: Make, content: bytes
+) -> None:
+    good, bad = make_video("good", 9), make_video("bad", 9)
+    bad.write_bytes(content)
+    clips = prepare(bad, good)
+    assert list(footage_of(clips)) == ["good"]
+    (left_out,) = clips.left_out
+    assert left_out.name == "bad"
+    assert "bad.mp4" in left_out.reason
+
+
+def test_an_image_that_cannot_be_read_is_left_out(prepare: Prepare, make_image: Make) -> None:
+    good, bad = make_image("good"), make_image("bad")
+    bad.write_bytes(b"this is text")
+    clips = prepare(bad, good)
+    assert list(footage_of(clips)) == ["good"]
+    assert [item.name for item in clips.left_out] == ["bad"]
+
+
+def test_a_run_without_a_clip_is_refused_with_a_reason_for_each(prepare: Prepare, make_video: Make) -> None:
+    paths = [make_video("a", 4), make_video("b", 5)]
+    with pytest.raises(DatasetError, match=r"No clip is left to train t2v on; all 2 .*:\n  a: has 4 .*\n  b: has 5 "):
+        prepare(*paths)
+
+
+def test_a_long_list_of_reasons_ends_in_a_count(prepare: Prepare, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number:02d}.mp4" for number in range(23)]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    with pytest.raises(DatasetError, match=r"all 23 were left out:(\n  \d\d: .*){20}\n  \.\.\. and 3 more\Z"):
+        prepare(*paths)
+
+
+def test_a_file_that_is_named_like_a_scene_of_another_is_refused(prepare: Prepare, make_video: Make) -> None:
+    paths = make_video("a", 24, 24), make_video("a#scene-002", 9)
+    with pytest.raises(DatasetError, match="2 clips are named 'a#scene-002'"):
+        prepare(*paths, split_input_duration_threshold=1)

@@ -1,0 +1,60 @@
+"""Scans are remembered by content, so that nothing is decoded twice."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from ltx_trainer.artifacts import Clips, Example, Role
+from ltx_trainer.errors import MediaError
+from ltx_trainer.media import scan_audio, scan_video
+from ltx_trainer.prepare.scans import Scans
+
+Prepare = Callable[..., Clips]
+Make = Callable[..., Path]
+AsExample = Callable[..., Example]
+
+
+def test_a_recalled_scan_equals_a_fresh_one(make_video: Make, as_example: AsExample, scans: Path) -> None:
+    path = make_video("a", 24, 30, rate=Fraction(30000, 1001), peak=0.3)
+    source = as_example(path).files[Role.TARGET]
+    for _ in range(2):
+        memory = Scans(scans)
+        assert memory.video(source, find_cuts=True) == scan_video(path, find_cuts=True)
+        assert memory.video(source, find_cuts=False) == scan_video(path, find_cuts=False)
+        assert memory.audio(source, rate_hz=16000) == scan_audio(path, rate_hz=16000)
+    assert len(list(scans.rglob("*.json"))) == 3
+
+
+def test_the_absence_of_a_track_is_remembered(make_video: Make, as_example: AsExample, scans: Path) -> None:
+    source = as_example(make_video("a", 9)).files[Role.TARGET]
+    assert Scans(scans).audio(source, rate_hz=16000) is None
+    source.path.unlink()
+    assert Scans(scans).audio(source, rate_hz=16000) is None
+
+
+def test_a_second_run_decodes_nothing(
+    prepare: Prepare, make_video: Make, make_image: Make, as_example: AsExample
+) -> None:
+    examples = [as_example(path) for path in (make_video("a", 9), make_video("b", 24, 24, peak=0.5), make_image("c"))]
+    first = prepare(*examples, split_input_duration_threshold=1)
+    for example in examples:
+        example.files[Role.TARGET].path.unlink()
+    assert prepare(*examples, split_input_duration_threshold=1) == first
+
+
+def test_another_content_is_scanned_anew(prepare: Prepare, make_video: Make) -> None:
+    assert prepare(make_video("a", 24, 24), split_input_duration_threshold=1) != prepare(
+        make_video("a", 30, 24), split_input_duration_threshold=1
+    )
+
+
+def test_a_file_that_cannot_be_read_is_tried_again(make_video: Make, as_example: AsExample, scans: Path) -> None:
+    path = make_video("a", 9)
+    source, content = as_example(path).files[Role.TARGET], path.read_bytes()
+    path.write_bytes(b"half")
+    with pytest.raises(MediaError, match=r"a\.mp4"):
+        Scans(scans).video(source, find_cuts=False)
+    path.write_bytes(content)
+    assert Scans(scans).video(source, find_cuts=False).num_frames == 9
