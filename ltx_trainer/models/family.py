@@ -1,0 +1,185 @@
+"""What a stage may ask of a base model, whatever its family.
+
+Shapes: b samples, c channels, n tokens, l text tokens, d text features; in codecs f frames, h rows, w columns,
+n samples of sound, t steps, m mel bins.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ltx_trainer.diffusion.tokens import ModelStream, audio_coordinates, video_coordinates
+from ltx_trainer.geometry import ClipShape
+from ltx_trainer.models.folder import ModelFacts, component_files
+
+
+@dataclass(frozen=True)
+class SamplingDefaults:
+    """How hard previews are guided unless the request says otherwise.
+
+    Attributes:
+        video_cfg: Against the negative prompt, for pictures; 1 is off.
+        audio_cfg: The same for sound.
+        stg: Against the model without self-attention in `stg_blocks`; 0 is off.
+        stg_blocks: Indices of those blocks.
+        modality: Against the model whose streams do not attend to each other; 1 is off.
+        rescale: From 0 (off) to 1: how far the spread is pulled back to the unguided one.
+    """
+
+    video_cfg: float
+    audio_cfg: float
+    stg: float
+    stg_blocks: tuple[int, ...]
+    modality: float
+    rescale: float
+
+
+class VideoCodec(ABC):
+    """Pictures to latents and back; one clip at a time."""
+
+    @abstractmethod
+    def encode(self, frames: Tensor) -> Tensor:
+        """Encode uint8 frames `[f h w 3]` to normalised float32 latents on the CPU `[c f' h' w']`, their mean."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode normalised latents `[c f' h' w']` to uint8 frames on the CPU `[f h w 3]`."""
+
+
+class AudioCodec(ABC):
+    """Sound to latents and back; one clip at a time."""
+
+    @property
+    @abstractmethod
+    def output_rate_hz(self) -> int:
+        """Rate of what `decode` gives, which is not the rate that `encode` takes."""
+
+    @abstractmethod
+    def encode(self, samples: Tensor, num_tokens: int) -> Tensor:
+        """Encode stereo float32 samples `[2 n]` to normalised float32 latents on the CPU `[c t m]`, their mean.
+
+        Args:
+            samples: At the model's rate, in [-1, 1].
+            num_tokens: The steps wanted; what the encoder gives beyond them is cut off.
+
+        Raises:
+            GeometryError: The samples are too few for `num_tokens`.
+        """
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode normalised latents `[c t m]` to stereo float32 samples on the CPU `[2 n]`, at `output_rate_hz`."""
+
+
+class Family(ABC):
+    """One base model. Weights are loaded by the methods that need them, never before.
+
+    Attributes:
+        facts: As read from the folder.
+    """
+
+    def __init__(self, facts: ModelFacts) -> None:
+        self.facts = facts
+
+    def component_files(self, component: str) -> tuple[Path, ...]:
+        """List the files that decide what `vae`, `audio_vae` or `text_encoder` computes; a cache's keys hash them."""
+        return component_files(self.facts.folder, component)
+
+    def video_coordinates(self, shape: ClipShape) -> Tensor:
+        """Give the bounds of each video token of a clip `[3 n 2]`.
+
+        Raises:
+            GeometryError: The clip does not fit the model.
+        """
+        factors = self.facts.factors
+        return video_coordinates(shape.latent_grid(factors), factors, shape.frame_rate)
+
+    def audio_coordinates(self, num_tokens: int) -> Tensor:
+        """Give the bounds in seconds of each audio token of a clip `[1 t 2]`."""
+        audio = self.facts.audio
+        assert audio is not None, "asked of a model with sound"
+        hop_seconds = Fraction(audio.hop_length, audio.rate_hz)
+        hops_per_token = int(1 / (hop_seconds * audio.tokens_per_second))
+        return audio_coordinates(num_tokens, hops_per_token=hops_per_token, hop_seconds=hop_seconds)
+
+    @property
+    @abstractmethod
+    def sampling(self) -> SamplingDefaults:
+        """How previews are guided by default."""
+
+    @abstractmethod
+    def encode_prompts(self, texts: Sequence[str], device: torch.device) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Give each text with its embeddings on the CPU: `video` and `audio`, each `[l d]`.
+
+        They come in the order of `texts`. One large component is on the device at a time.
+        """
+
+    @abstractmethod
+    def video_codec(self, device: torch.device) -> AbstractContextManager[VideoCodec]:
+        """Load the video VAE; its memory is given back at the end of the `with`."""
+
+    @abstractmethod
+    def audio_codec(self, device: torch.device) -> AbstractContextManager[AudioCodec]:
+        """Load the audio VAE and the vocoder; their memory is given back at the end of the `with`."""
+
+    @abstractmethod
+    def transformer(
+        self, device: torch.device, dtype: torch.dtype, *, gradient_checkpointing: bool = False
+    ) -> AbstractContextManager[nn.Module]:
+        """Load the transformer, frozen and in evaluation mode; its memory is given back at the end of the `with`.
+
+        Args:
+            device: Where it is kept.
+            dtype: What its weights are kept in.
+            gradient_checkpointing: Compute each block again in the backward pass, to save memory.
+        """
+
+    @abstractmethod
+    def predict(
+        self,
+        transformer: nn.Module,
+        streams: Mapping[str, ModelStream],
+        prompt: Mapping[str, Tensor],
+        *,
+        perturbed_blocks: tuple[int, ...] = (),
+        isolate: bool = False,
+    ) -> dict[str, Tensor]:
+        """Predict the velocity of each stream in float32 `[b n c]`.
+
+        Args:
+            transformer: From `transformer`, or a wrapper of it.
+            streams: `video`, `audio` or both.
+            prompt: `video` and `audio` embeddings `[b l d]`, whichever streams are there.
+            perturbed_blocks: Blocks whose self-attention is replaced by its values (STG).
+            isolate: Keep the streams from attending to each other.
+        """
+
+    @abstractmethod
+    def lora_modules(self, groups: Sequence[str]) -> list[str]:
+        """Name the linear layers of `groups` in all blocks, in full.
+
+        Raises:
+            ConfigError: A group is not known; the message names the one that was probably meant.
+        """
+
+    @abstractmethod
+    def published_name(self, module: str) -> str:
+        """Turn the library's path of a module into the path in the model's original checkpoint."""
+
+    @abstractmethod
+    def library_name(self, module: str) -> str:
+        """Turn a path in the model's original checkpoint into the library's; the inverse of `published_name`."""
+
+
+def open_family(facts: ModelFacts) -> Family:
+    """Give the family of a model read by `read_model`."""
+    # The families import this module.
+    from ltx_trainer.models.ltx2 import Ltx2Family
+
+    return Ltx2Family(facts)

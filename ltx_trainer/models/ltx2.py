@@ -1,0 +1,140 @@
+"""The LTX-2.x family: pictures and sound from one transformer.
+
+Shapes: b samples, n tokens, c channels, l text tokens, d text features.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from diffusers import LTX2VideoTransformer3DModel
+from torch import Tensor, nn
+
+from ltx_trainer.diffusion.tokens import ModelStream
+from ltx_trainer.models import names
+from ltx_trainer.models.codecs import open_audio_codec, open_video_codec
+from ltx_trainer.models.family import AudioCodec, Family, SamplingDefaults, VideoCodec
+from ltx_trainer.models.folder import AudioFacts
+from ltx_trainer.models.own_timesteps import modulate_by_own_timesteps
+from ltx_trainer.models.prompts import encode_prompts
+from ltx_trainer.models.weights import load_diffusers, placed
+
+TIMESTEP_SCALE = 1000
+STG_BLOCK = 28
+
+CAST_INPUTS = (
+    "hidden_states",
+    "audio_hidden_states",
+    "encoder_hidden_states",
+    "audio_encoder_hidden_states",
+)
+
+
+class Ltx2Family(Family):
+    """A base model of LTX-2.3."""
+
+    @property
+    def audio_facts(self) -> AudioFacts:
+        """The facts of a model that always has sound."""
+        assert self.facts.audio is not None
+        return self.facts.audio
+
+    @property
+    def sampling(self) -> SamplingDefaults:
+        return SamplingDefaults(
+            video_cfg=3.0,
+            audio_cfg=7.0,
+            stg=1.0,
+            stg_blocks=(min(STG_BLOCK, self.facts.num_blocks - 1),),
+            modality=3.0,
+            rescale=0.7,
+        )
+
+    def encode_prompts(self, texts: Sequence[str], device: torch.device) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        return encode_prompts(self.facts.folder, texts, self.facts.max_text_tokens, device)
+
+    def video_codec(self, device: torch.device) -> AbstractContextManager[VideoCodec]:
+        return open_video_codec(self.facts.folder, device)
+
+    def audio_codec(self, device: torch.device) -> AbstractContextManager[AudioCodec]:
+        return open_audio_codec(self.facts.folder, self.audio_facts, device)
+
+    @contextmanager
+    def transformer(
+        self, device: torch.device, dtype: torch.dtype, *, gradient_checkpointing: bool = False
+    ) -> Iterator[nn.Module]:
+        # Without perturbed_attn the library takes the perturbed blocks and silently leaves them as they are.
+        transformer = load_diffusers(
+            LTX2VideoTransformer3DModel, self.facts.folder / "transformer", dtype, perturbed_attn=True
+        )
+        if gradient_checkpointing:
+            transformer.enable_gradient_checkpointing()
+        transformer.register_forward_pre_hook(_cast_inputs, with_kwargs=True)
+        modulate_by_own_timesteps(transformer)
+        with placed(transformer, device):
+            yield transformer
+
+    def predict(
+        self,
+        transformer: nn.Module,
+        streams: Mapping[str, ModelStream],
+        prompt: Mapping[str, Tensor],
+        *,
+        perturbed_blocks: tuple[int, ...] = (),
+        isolate: bool = False,
+    ) -> dict[str, Tensor]:
+        video = streams["video"] if "video" in streams else self._nothing_seen(streams["audio"])
+        audio = streams["audio"] if "audio" in streams else self._nothing_heard(streams["video"])
+        video_velocity, audio_velocity = transformer(
+            hidden_states=video.tokens,
+            audio_hidden_states=audio.tokens,
+            encoder_hidden_states=prompt["video"],
+            audio_encoder_hidden_states=prompt["audio"],
+            timestep=video.timesteps * TIMESTEP_SCALE,
+            audio_timestep=audio.timesteps * TIMESTEP_SCALE,
+            sigma=video.sigma * TIMESTEP_SCALE,
+            audio_sigma=audio.sigma * TIMESTEP_SCALE,
+            video_coords=video.coordinates,
+            audio_coords=audio.coordinates,
+            isolate_modalities=isolate or len(streams) == 1,
+            spatio_temporal_guidance_blocks=list(perturbed_blocks),
+            return_dict=False,
+        )
+        velocities = {"video": video_velocity, "audio": audio_velocity}
+        return {name: velocities[name].float() for name in streams}
+
+    def lora_modules(self, groups: Sequence[str]) -> list[str]:
+        return names.lora_modules(groups, self.facts.num_blocks)
+
+    def published_name(self, module: str) -> str:
+        return names.published_name(module)
+
+    def library_name(self, module: str) -> str:
+        return names.library_name(module)
+
+    def _nothing_seen(self, audio: ModelStream) -> ModelStream:
+        return _one_empty_token(audio, self.facts.video_channels, num_axes=3)
+
+    def _nothing_heard(self, video: ModelStream) -> ModelStream:
+        channels = self.audio_facts.latent_channels * self.audio_facts.latent_mel_bins
+        return _one_empty_token(video, channels, num_axes=1)
+
+
+def _one_empty_token(other: ModelStream, num_channels: int, num_axes: int) -> ModelStream:
+    """Stand in for an absent stream, which the transformer cannot do without; isolated, it touches nothing."""
+    batch_size = len(other.tokens)
+    return ModelStream(
+        tokens=other.tokens.new_zeros(batch_size, 1, num_channels),
+        timesteps=other.timesteps.new_zeros(batch_size, 1),
+        sigma=other.sigma.new_zeros(batch_size),
+        coordinates=other.coordinates.new_zeros(batch_size, num_axes, 1, 2),
+    )
+
+
+def _cast_inputs(
+    transformer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Bring tokens and text to the type of the weights. Timesteps and coordinates stay exact."""
+    dtype = transformer.get_parameter("proj_in.weight").dtype
+    return args, kwargs | {name: kwargs[name].to(dtype) for name in CAST_INPUTS}

@@ -1,0 +1,349 @@
+"""A tiny base model with random weights, in the layout and with the flags of the real one.
+
+Everything that runs on the real model runs on it in seconds on a CPU. Its pictures and sounds are noise.
+"""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+
+import torch
+from diffusers import (
+    AutoencoderKLLTX2Audio,
+    AutoencoderKLLTX2Video,
+    FlowMatchEulerDiscreteScheduler,
+    LTX2Pipeline,
+    LTX2VideoTransformer3DModel,
+)
+from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2VocoderWithBWE
+from tokenizers import Tokenizer, models, normalizers, trainers
+from torch import Tensor, nn
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration, GemmaTokenizer
+
+from ltx_trainer.errors import ModelError
+from ltx_trainer.models.folder import OVERRIDES_FILE
+
+SEED = 20
+
+VIDEO_LATENT_CHANNELS = 16
+SPACE_FACTOR, TIME_FACTOR = 16, 4
+
+RATE_HZ, OUTPUT_RATE_HZ, HOP_LENGTH, MEL_BINS = 16000, 48000, 160, 64
+AUDIO_LATENT_CHANNELS, AUDIO_LATENT_BINS = 2, 16
+AUDIO_TOKEN_CHANNELS = AUDIO_LATENT_CHANNELS * AUDIO_LATENT_BINS
+
+NUM_BLOCKS = 4
+VIDEO_HEADS, VIDEO_HEAD_WIDTH = 2, 32
+AUDIO_HEADS, AUDIO_HEAD_WIDTH = 2, 16
+TEXT_WIDTH, TEXT_LAYERS = 32, 2
+NUM_REGISTERS = 16
+MAX_TEXT_TOKENS = 128
+VOCABULARY_SIZE = 512
+
+RESOLUTIONS: Mapping[str, Mapping[str, tuple[int, int]]] = {
+    "low": {"16:9": (96, 64), "1:1": (64, 64), "9:16": (64, 96)},
+    "medium": {"16:9": (128, 64), "1:1": (96, 96), "9:16": (64, 128)},
+    "high": {"16:9": (160, 96), "1:1": (128, 128), "9:16": (96, 160)},
+}
+
+SPECIAL_TOKENS = (
+    "<pad>",
+    "<eos>",
+    "<bos>",
+    "<unk>",
+    "<mask>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "<start_of_image>",
+    "<end_of_image>",
+    "<image_soft_token>",
+)
+SAMPLE_TEXTS = (
+    "a red ball rolls across a green table while a bell rings",
+    "a person walks through a quiet forest, birds sing in the trees",
+    "waves crash on a rocky shore at sunset, slow camera movement to the right",
+    "the camera follows a blue car down a city street at night in the rain",
+    "close-up of a hand that draws a circle on white paper",
+    "worst quality, inconsistent motion, blurry, jittery, distorted",
+)
+
+
+def write_miniature(name: str, folder: Path) -> None:
+    """Write a tiny model of a family; the same bytes every time with the same library versions.
+
+    Args:
+        name: The family.
+        folder: Where to; made if need be, whole or not at all.
+
+    Raises:
+        ModelError: The family is not known, or the folder is not empty.
+    """
+    if name not in MINIATURES:
+        raise ModelError(f"there is no miniature of {name!r}. Known: {', '.join(MINIATURES)}.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ModelError(f"{folder} is not empty. Name a folder that does not exist yet.")
+    with _whole_or_absent(folder) as unfinished, _seeded(), torch.no_grad():
+        MINIATURES[name]().save_pretrained(unfinished)
+        overrides = {"name": f"miniature {name}", "resolutions": RESOLUTIONS}
+        (unfinished / OVERRIDES_FILE).write_text(json.dumps(overrides, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _whole_or_absent(folder: Path) -> Iterator[Path]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield unfinished
+        for path in unfinished.rglob("*"):
+            _flush(path)
+        unfinished.chmod(0o755)
+        unfinished.replace(folder)
+    except BaseException:
+        shutil.rmtree(unfinished)
+        raise
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Draw weights from our own seed, and leave the caller's random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        yield
+
+
+def _ltx23() -> LTX2Pipeline:
+    return LTX2Pipeline(
+        transformer=_transformer(),
+        vae=_video_vae(),
+        audio_vae=_audio_vae(),
+        vocoder=_vocoder(),
+        connectors=_connectors(),
+        text_encoder=_text_encoder(),
+        tokenizer=_tokenizer(),
+        scheduler=_scheduler(),
+    )
+
+
+MINIATURES: Mapping[str, Callable[[], LTX2Pipeline]] = {"ltx-2.3": _ltx23}
+
+
+def _transformer() -> LTX2VideoTransformer3DModel:
+    return LTX2VideoTransformer3DModel(
+        in_channels=VIDEO_LATENT_CHANNELS,
+        out_channels=VIDEO_LATENT_CHANNELS,
+        num_attention_heads=VIDEO_HEADS,
+        attention_head_dim=VIDEO_HEAD_WIDTH,
+        cross_attention_dim=VIDEO_HEADS * VIDEO_HEAD_WIDTH,
+        vae_scale_factors=(TIME_FACTOR, SPACE_FACTOR, SPACE_FACTOR),
+        pos_embed_max_pos=20,
+        base_height=128,
+        base_width=128,
+        gated_attn=True,
+        cross_attn_mod=True,
+        audio_in_channels=AUDIO_TOKEN_CHANNELS,
+        audio_out_channels=AUDIO_TOKEN_CHANNELS,
+        audio_num_attention_heads=AUDIO_HEADS,
+        audio_attention_head_dim=AUDIO_HEAD_WIDTH,
+        audio_cross_attention_dim=AUDIO_HEADS * AUDIO_HEAD_WIDTH,
+        audio_sampling_rate=RATE_HZ,
+        audio_hop_length=HOP_LENGTH,
+        audio_gated_attn=True,
+        audio_cross_attn_mod=True,
+        num_layers=NUM_BLOCKS,
+        caption_channels=TEXT_WIDTH,
+        rope_double_precision=True,
+        rope_type="split",
+        use_prompt_embeddings=False,
+        perturbed_attn=True,
+    )
+
+
+def _video_vae() -> AutoencoderKLLTX2Video:
+    vae = AutoencoderKLLTX2Video(
+        latent_channels=VIDEO_LATENT_CHANNELS,
+        block_out_channels=(32, 64),
+        down_block_types=("LTX2VideoDownBlock3D",) * 2,
+        decoder_block_out_channels=(32, 64),
+        layers_per_block=(1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1),
+        spatio_temporal_scaling=(True, True),
+        decoder_spatio_temporal_scaling=(True, True),
+        decoder_inject_noise=(False, False, False),
+        downsample_type=("spatiotemporal", "spatiotemporal"),
+        upsample_type=("spatiotemporal", "spatiotemporal"),
+        upsample_residual=(True, True),
+        upsample_factor=(2, 2),
+        timestep_conditioning=False,
+        patch_size=4,
+        patch_size_t=1,
+        encoder_causal=True,
+        decoder_causal=False,
+        encoder_spatial_padding_mode="zeros",
+        decoder_spatial_padding_mode="zeros",
+        spatial_compression_ratio=SPACE_FACTOR,
+        temporal_compression_ratio=TIME_FACTOR,
+    )
+    _fill_statistics(vae)
+    return vae
+
+
+def _audio_vae() -> AutoencoderKLLTX2Audio:
+    vae = AutoencoderKLLTX2Audio(
+        # The library sizes the latents' statistics by this number.
+        base_channels=AUDIO_TOKEN_CHANNELS,
+        ch_mult=(1, 1, 1),
+        num_res_blocks=1,
+        attn_resolutions=None,
+        latent_channels=AUDIO_LATENT_CHANNELS,
+        norm_type="pixel",
+        causality_axis="height",
+        mid_block_add_attention=False,
+        sample_rate=RATE_HZ,
+        mel_hop_length=HOP_LENGTH,
+        is_causal=True,
+        mel_bins=MEL_BINS,
+    )
+    _fill_statistics(vae)
+    return vae
+
+
+def _fill_statistics(vae: nn.Module) -> None:
+    """Give a VAE latent statistics that are not neutral, so that forgetting to normalise shows."""
+    vae.get_buffer("latents_mean").normal_(std=0.1)
+    vae.get_buffer("latents_std").uniform_(0.5, 1.5)
+
+
+def _vocoder() -> LTX2VocoderWithBWE:
+    vocoder = LTX2VocoderWithBWE(
+        hidden_channels=64,
+        bwe_hidden_channels=32,
+        num_mel_channels=MEL_BINS,
+        input_sampling_rate=RATE_HZ,
+        output_sampling_rate=OUTPUT_RATE_HZ,
+    )
+    spectrogram = vocoder.mel_stft
+    _fill_fourier_basis(spectrogram.stft_fn.get_buffer("forward_basis"))
+    _fill_mel_basis(spectrogram.get_buffer("mel_basis"))
+    return vocoder
+
+
+def _fill_fourier_basis(basis: Tensor) -> None:
+    """Fill a basis `[2 * frequencies, 1, samples]` that a fresh vocoder leaves at zero: windowed cosines, sines."""
+    num_samples = basis.shape[-1]
+    frequencies, samples = torch.arange(num_samples // 2 + 1), torch.arange(num_samples)
+    angles = frequencies[:, None] * samples * (2 * math.pi / num_samples)
+    window = torch.hann_window(num_samples)
+    basis.copy_(torch.cat([angles.cos() * window, -angles.sin() * window])[:, None])
+
+
+def _fill_mel_basis(basis: Tensor) -> None:
+    """Fill a filter bank `[bins, frequencies]` that a fresh vocoder leaves at zero: triangles of equal width."""
+    num_bins, num_frequencies = basis.shape
+    corners = torch.linspace(0, num_frequencies - 1, num_bins + 2)[:, None]
+    frequencies = torch.arange(num_frequencies)
+    rising = (frequencies - corners[:-2]) / (corners[1:-1] - corners[:-2])
+    falling = (corners[2:] - frequencies) / (corners[2:] - corners[1:-1])
+    basis.copy_(torch.minimum(rising, falling).clamp(min=0))
+
+
+def _connectors() -> LTX2TextConnectors:
+    return LTX2TextConnectors(
+        caption_channels=TEXT_WIDTH,
+        text_proj_in_factor=TEXT_LAYERS + 1,
+        video_connector_num_attention_heads=VIDEO_HEADS,
+        video_connector_attention_head_dim=VIDEO_HEAD_WIDTH,
+        video_connector_num_layers=1,
+        video_connector_num_learnable_registers=NUM_REGISTERS,
+        video_gated_attn=True,
+        audio_connector_num_attention_heads=AUDIO_HEADS,
+        audio_connector_attention_head_dim=AUDIO_HEAD_WIDTH,
+        audio_connector_num_layers=1,
+        audio_connector_num_learnable_registers=NUM_REGISTERS,
+        audio_gated_attn=True,
+        rope_type="split",
+        per_modality_projections=True,
+        video_hidden_dim=VIDEO_HEADS * VIDEO_HEAD_WIDTH,
+        audio_hidden_dim=AUDIO_HEADS * AUDIO_HEAD_WIDTH,
+        proj_bias=True,
+    )
+
+
+def _text_encoder() -> Gemma3ForConditionalGeneration:
+    text = {
+        "vocab_size": VOCABULARY_SIZE,
+        "hidden_size": TEXT_WIDTH,
+        "intermediate_size": 2 * TEXT_WIDTH,
+        "num_hidden_layers": TEXT_LAYERS,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "query_pre_attn_scalar": 16,
+        "max_position_embeddings": 2048,
+        "sliding_window": 64,
+    }
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    config = Gemma3Config(
+        text_config=text,
+        vision_config=vision,
+        mm_tokens_per_image=4,
+        boi_token_index=SPECIAL_TOKENS.index("<start_of_image>"),
+        eoi_token_index=SPECIAL_TOKENS.index("<end_of_image>"),
+        image_token_index=SPECIAL_TOKENS.index("<image_soft_token>"),
+    )
+    return Gemma3ForConditionalGeneration(config)
+
+
+def _tokenizer() -> GemmaTokenizer:
+    """Learn a few word pieces; bytes stand in for the rest, so any text can be encoded."""
+    pieces = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    pieces.normalizer = normalizers.Replace(" ", "▁")
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY_SIZE,
+        special_tokens=[*SPECIAL_TOKENS, *(f"<0x{byte:02X}>" for byte in range(256))],
+        show_progress=False,
+    )
+    pieces.train_from_iterator([text.replace(" ", "▁") for text in SAMPLE_TEXTS], trainer)
+    learned = json.loads(pieces.to_str())["model"]
+    return GemmaTokenizer(
+        vocab=learned["vocab"],
+        merges=[tuple(merge) for merge in learned["merges"]],  # pyright: ignore[reportArgumentType] - declared as text
+        add_bos_token=True,
+        padding_side="left",
+        model_max_length=MAX_TEXT_TOKENS,
+        extra_special_tokens={
+            "boi_token": "<start_of_image>",
+            "eoi_token": "<end_of_image>",
+            "image_token": "<image_soft_token>",
+        },
+    )
+
+
+def _scheduler() -> FlowMatchEulerDiscreteScheduler:
+    return FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True,
+        base_shift=0.95,
+        max_shift=2.05,
+        base_image_seq_len=1024,
+        max_image_seq_len=4096,
+        shift_terminal=0.1,
+    )

@@ -1,0 +1,87 @@
+"""The miniature as an ordinary folder of diffusers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import LTX2Pipeline
+
+from ltx_trainer.errors import ModelError
+from ltx_trainer.models.miniature import write_miniature
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_it_is_the_same_to_the_byte_every_time(miniature_folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(77)
+
+    write_miniature("ltx-2.3", tmp_path / "again")
+
+    assert contents(tmp_path / "again") == contents(miniature_folder)
+
+
+def test_it_is_small(miniature_folder: Path) -> None:
+    assert sum(map(len, contents(miniature_folder).values())) < 16e6
+
+
+def test_writing_it_draws_nothing_from_the_callers_randomness(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+
+    write_miniature("ltx-2.3", tmp_path / "miniature")
+
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_it_runs_in_the_librarys_own_pipeline(miniature_folder: Path) -> None:
+    pipeline = LTX2Pipeline.from_pretrained(miniature_folder, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+
+    frames, sound = pipeline(
+        prompt="a red ball",
+        height=64,
+        width=64,
+        num_frames=9,
+        frame_rate=24.0,
+        num_inference_steps=2,
+        max_sequence_length=32,
+        guidance_scale=3.0,
+        stg_scale=1.0,
+        modality_scale=3.0,
+        spatio_temporal_guidance_blocks=[3],
+        output_type="pt",
+        return_dict=False,
+        generator=torch.Generator().manual_seed(0),
+    )
+
+    assert frames.shape == (1, 9, 3, 64, 64)
+    assert sound.shape[:2] == (1, 2)
+    assert sound.isfinite().all()
+
+
+def test_it_does_not_write_over_anything(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+
+    with pytest.raises(ModelError, match=r"is not empty\. Name a folder that does not exist yet"):
+        write_miniature("ltx-2.3", tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_it_fills_an_empty_folder_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+
+    write_miniature("ltx-2.3", tmp_path / "empty")
+
+    assert (tmp_path / "empty/model_index.json").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no miniature of 'sora'\. Known: ltx-2.3"):
+        write_miniature("sora", tmp_path / "miniature")
+
+    assert not (tmp_path / "miniature").exists()
