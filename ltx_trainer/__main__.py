@@ -1,0 +1,7 @@
+"""`python -m ltx_trainer`."""
+
+import sys
+
+from ltx_trainer.cli import main
+
+sys.exit(main())

@@ -1,0 +1,48 @@
+"""What a cached tensor is named by: everything that changes it, and nothing else."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from ltx_trainer.atomic import write_text
+
+DECODING = 1
+"""Raised whenever the decoding of media changes what the same facts give."""
+
+Fact = str | int | float | bool | Fraction | None
+
+
+def tensor_key(content: str, /, **facts: Fact) -> str:
+    """Name a tensor by what it is made from, as 64 hexadecimal digits."""
+    written = {name: str(fact) if isinstance(fact, Fraction) else fact for name, fact in facts.items()}
+    return hashlib.sha256(json.dumps([content, written], sort_keys=True).encode()).hexdigest()
+
+
+class FileDigests:
+    """SHA-256 of large files, read once for each size and time of change.
+
+    The index only saves reading a file again; what a tensor is named by is the digest of the bytes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def of(self, paths: Sequence[Path]) -> str:
+        """Give one digest for several files, in the order given."""
+        return hashlib.sha256("".join(self._of_file(path) for path in paths).encode()).hexdigest()
+
+    def _of_file(self, path: Path) -> str:
+        real = path.resolve()
+        facts = real.stat()
+        seen = [facts.st_size, facts.st_mtime_ns]
+        note = self._folder / f"{hashlib.sha256(str(real).encode()).hexdigest()}.json"
+        if note.is_file():
+            *noted, digest = json.loads(note.read_text())
+            if noted == seen:
+                return digest
+        with real.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        write_text(note, json.dumps([*seen, digest]))
+        return digest

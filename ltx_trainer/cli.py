@@ -1,0 +1,140 @@
+"""The command line: arguments, logging, and the exit status that a run ends with."""
+
+import argparse
+import errno
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from ltx_trainer import __version__, report
+from ltx_trainer.config import Settings, load_settings
+from ltx_trainer.errors import Interrupted, OutOfResources, TrainerError, exit_status_of
+
+STAGES = {
+    "inspect": "read the archive and say what would be trained on, and what would be left out",
+    "prepare": "also encode every clip and caption into the cache",
+    "train": "also train",
+    "validate": "also render the last preview",
+    "run": "also export the LoRA: the whole run",
+}
+
+EPILOG = """exit status: 0 done; 2 the config, request, data or model is refused; 3 training diverged; 4 memory or disk
+space ran out; 130 or 143 interrupted; 1 a bug. The same code and message stand in status.json in the output folder."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit status."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
+    _set_up_logging(verbose=options.verbose)
+    output: Path | None = None
+    try:
+        if options.command == "modes":
+            report.show_modes(Console())
+        elif options.command == "miniature":
+            _write_miniature(options.name, options.folder)
+        else:
+            settings = load_settings(options.config, request=options.input, overrides=options.set)
+            output = _output_folder(settings, options)
+            _run(settings, output, options.command)
+        code, message = 0, "done"
+    except BaseException as error:  # noqa: BLE001 - every end of a run has a status
+        code, message = _end(error)
+    if output is not None and _is_main_process():
+        report.write_status(output, code=code, message=message)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ltx_trainer", description="Train LoRAs of the LTX video models.", epilog=EPILOG
+    )
+    parser.add_argument("--version", action="version", version=f"ltx-trainer {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-v", "--verbose", action="store_true", help="say what is done in detail")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, summary in STAGES.items():
+        _add_stage(commands.add_parser(name, help=summary, description=summary, epilog=EPILOG, parents=[common]))
+    commands.add_parser("modes", help="print the table of modes", parents=[common])
+    miniature = commands.add_parser(
+        "miniature", help="write a tiny model as an ordinary diffusers folder", parents=[common]
+    )
+    miniature.add_argument("name", metavar="NAME", help="which one: ltx-2.3")
+    miniature.add_argument("folder", metavar="DIR", type=Path, help="a folder that is empty or not there")
+    return parser
+
+
+def _add_stage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG.yaml", type=Path, help="the settings of the run")
+    parser.add_argument(
+        "--input", metavar="REQUEST.json", type=Path, help="a request body of the hosted service, in place of `input`"
+    )
+    parser.add_argument(
+        "--set", metavar="dotted.key=value", action="append", default=[], help="change one setting; may be repeated"
+    )
+    parser.add_argument("--output", metavar="DIR", type=Path, help="the run's folder, in place of paths.output")
+
+
+def _output_folder(settings: Settings, options: argparse.Namespace) -> Path:
+    return options.output or settings.paths.output or Path("outputs") / options.config.stem
+
+
+def _run(settings: Settings, output: Path, command: str) -> None:
+    from ltx_trainer.pipeline import Space, Stage, run
+
+    space = Space(output.expanduser(), settings.paths.cache.expanduser())
+    run(settings, space, Stage[command.upper()], Console())
+
+
+def _write_miniature(name: str, folder: Path) -> None:
+    # Brings torch with it, which the other commands can do without.
+    from ltx_trainer.models.miniature import write_miniature
+
+    write_miniature(name, folder)
+
+
+def _set_up_logging(*, verbose: bool) -> None:
+    handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%H:%M:%S")
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], format="%(message)s")
+    level = logging.DEBUG if verbose else logging.INFO
+    logging.getLogger("ltx_trainer").setLevel(level if _is_main_process() else logging.WARNING)
+
+
+def _is_main_process() -> bool:
+    """Ask the launcher's variable, which is there before torch is."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _interrupt(signal_number: int, _frame: FrameType | None) -> None:
+    raise Interrupted(signal_number)
+
+
+def _end(error: BaseException) -> tuple[int, str]:
+    """Say what ended the run, on standard error, and give its code and message."""
+    known = _as_known(error)
+    code = exit_status_of(known)
+    message = str(known) if isinstance(known, TrainerError) else f"{type(known).__name__}: {known}"
+    if _is_main_process():
+        if code == 1:
+            traceback.print_exception(error)
+        print(f"error: {message}", file=sys.stderr)  # noqa: T201 - the one message that a command ends with
+    return code, message
+
+
+def _as_known(error: BaseException) -> BaseException:
+    """Give memory and disk that ran out their own error."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return OutOfResources(f"Memory ran out: {error}. A lower input.resolution or fewer frames need less.")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutOfResources(f"No space left on the disk: {error}.")
+    return error

@@ -1,0 +1,120 @@
+"""The published LoRA and its config file.
+
+The layout is that of the model's original code: `diffusion_model.<module>.lora_A.weight` and `.lora_B.weight` in bf16, with
+alpha / rank folded into B, so that scale 1 is right in every loader.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from ltx_trainer import __version__
+from ltx_trainer.artifacts import Adapter, Bundle, Render
+from ltx_trainer.atomic import write_bytes, write_text
+from ltx_trainer.config import Settings
+from ltx_trainer.export.check import check_lora
+from ltx_trainer.models.family import Family
+
+ADAPTER_PREFIX = "adapter/"
+
+
+def write_bundle(
+    settings: Settings,
+    family: Family,
+    adapter: Adapter,
+    render: Render | None,
+    folder: Path,
+    *,
+    with_audio: bool,
+    inference: Mapping[str, Any],
+) -> Bundle:
+    """Write `lora.safetensors` and `config.json`, and check the first by reading it back.
+
+    Args:
+        settings: Of the run.
+        family: The base model's family.
+        adapter: The trained adapter.
+        render: The last preview; None in a run without validation items.
+        folder: The run's output.
+        with_audio: Whether sound was trained.
+        inference: Recommended sampling settings, written into the config file.
+
+    Raises:
+        CheckpointError: The file that was written does not hold a working LoRA.
+        OutOfResources: The disk is full.
+    """
+    lora, config = folder / "lora.safetensors", folder / "config.json"
+    rank = settings.input.rank
+    alpha = rank if settings.lora.alpha is None else settings.lora.alpha
+    weights = _adapter_weights(adapter.checkpoint)
+    published = {
+        _published_key(family, name): _published_tensor(name, weight, alpha / rank) for name, weight in weights.items()
+    }
+    content = save(published, _metadata(settings, family, adapter, with_audio=with_audio))
+    # The file takes its final name only after the check: a LoRA that lies there is one that works.
+    unchecked = folder / ".lora-unchecked.safetensors"
+    write_bytes(unchecked, content)
+    check_lora(unchecked, published.keys())
+    unchecked.replace(lora)
+    facts = _config(settings, family, adapter, inference, with_audio=with_audio)
+    write_text(config, json.dumps({**facts, "lora_sha256": hashlib.sha256(content).hexdigest()}, indent=2) + "\n")
+    return Bundle(lora, config, None if render is None else render.joined)
+
+
+def _adapter_weights(checkpoint: Path) -> dict[str, Tensor]:
+    tensors = load_file(checkpoint)
+    return {key.removeprefix(ADAPTER_PREFIX): value for key, value in tensors.items() if key.startswith(ADAPTER_PREFIX)}
+
+
+def _published_key(family: Family, name: str) -> str:
+    module, _, matrix = name.partition(".lora_")
+    return f"diffusion_model.{family.published_name(module)}.lora_{matrix}"
+
+
+def _published_tensor(name: str, weight: Tensor, scale: float) -> Tensor:
+    return (weight * scale if ".lora_B." in name else weight).to(torch.bfloat16).contiguous()
+
+
+def _metadata(settings: Settings, family: Family, adapter: Adapter, *, with_audio: bool) -> dict[str, str]:
+    return {
+        "format": "pt",
+        "trained_with": f"ltx-trainer {__version__}",
+        "endpoint": settings.endpoint,
+        "mode": settings.mode.name,
+        "family": family.facts.family,
+        "base_model": family.facts.name,
+        "rank": str(settings.input.rank),
+        "steps": str(adapter.step),
+        "trigger_phrase": settings.input.trigger_phrase,
+        "with_audio": str(with_audio).lower(),
+    }
+
+
+def _config(
+    settings: Settings, family: Family, adapter: Adapter, inference: Mapping[str, Any], *, with_audio: bool
+) -> dict[str, Any]:
+    request = settings.input
+    return {
+        "endpoint": settings.endpoint,
+        "mode": settings.mode.name,
+        "family": family.facts.family,
+        "base_model": family.facts.name,
+        "rank": request.rank,
+        "steps": adapter.step,
+        "trigger_phrase": request.trigger_phrase,
+        "with_audio": with_audio,
+        "conditions": [str(condition) for condition in settings.mode.conditions],
+        "training": {
+            "num_frames": request.number_of_frames,
+            "frame_rate": request.frame_rate,
+            "resolution": request.resolution,
+            "aspect_ratio": request.aspect_ratio,
+        },
+        "inference": {**inference, "lora_scale": 1.0, "negative_prompt": request.validation_negative_prompt},
+    }

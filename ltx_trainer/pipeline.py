@@ -1,0 +1,195 @@
+"""The run, top to bottom: a zip goes in, a checked LoRA comes out.
+
+`look` works without torch, so that a refused config or archive is answered at once; `work` imports what needs it.
+"""
+
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from fractions import Fraction
+from pathlib import Path
+
+from filelock import FileLock
+from rich.console import Console
+
+from ltx_trainer import report
+from ltx_trainer.artifacts import Clips, LeftOut, Preview, Render
+from ltx_trainer.atomic import write_text
+from ltx_trainer.config import Settings, settings_as_yaml
+from ltx_trainer.geometry import ClipShape
+from ltx_trainer.ingest import ingest_archive
+from ltx_trainer.models import ModelFacts, locate_model, read_model
+from ltx_trainer.prepare import prepare_clips, prepare_previews
+
+
+class Stage(IntEnum):
+    """How far a run goes."""
+
+    INSPECT = 1
+    PREPARE = 2
+    TRAIN = 3
+    VALIDATE = 4
+    RUN = 5
+
+
+@dataclass(frozen=True)
+class Space:
+    """The folders of a run.
+
+    Attributes:
+        output: The run's own.
+        cache: Shared by all runs.
+    """
+
+    output: Path
+    cache: Path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is known of a run before a weight is loaded.
+
+    Attributes:
+        facts: Of the base model.
+        clips: What will be trained on.
+        previews: What will be rendered.
+        left_out: What will not be trained on, and why.
+    """
+
+    facts: ModelFacts
+    clips: Clips
+    previews: tuple[Preview, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def run(settings: Settings, space: Space, until: Stage, console: Console) -> None:
+    """Go through the stages up to `until`, each from what it finds done.
+
+    Raises:
+        TrainerError: As the stages say.
+    """
+    plan = look(settings, space)
+    if until is Stage.INSPECT:
+        report.show_data(console, plan.clips.clips, plan.left_out, with_audio=plan.clips.with_audio)
+        return
+    work(settings, space, plan, until, console)
+
+
+def look(settings: Settings, space: Space) -> Plan:
+    """Find out what a run would do: read the archive, the model's facts and the media, without torch."""
+    mode, request = settings.mode, settings.input
+    space.cache.mkdir(parents=True, exist_ok=True)
+    # Of several processes one does the work; the others wait and find it done.
+    with FileLock(space.cache / ".lock"):
+        manifest = ingest_archive(Path(request.training_data_url).expanduser(), mode, space.cache / "archives")
+        facts = read_model(locate_model(settings.model.base, mode.family, space.cache), mode.family)
+        shape = _shape(facts, request.resolution, request.aspect_ratio, request.number_of_frames, request.frame_rate)
+        rate_hz = None if facts.audio is None else facts.audio.rate_hz
+        clips = prepare_clips(request, mode, shape, manifest, space.cache / "scans", audio_rate_hz=rate_hz, frames_factor=facts.factors.frames)
+    preview_shape = _shape(
+        facts,
+        request.validation_resolution,
+        request.validation_aspect_ratio,
+        request.validation_number_of_frames,
+        request.validation_frame_rate,
+    )
+    previews = prepare_previews(request, preview_shape)
+    return Plan(facts, clips, previews, (*manifest.left_out, *clips.left_out))
+
+
+def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Console) -> None:
+    """Encode, train, render and export."""
+    # torch takes seconds to import; a run that is refused above never comes here.
+    from ltx_trainer import cache, export, train, validate
+    from ltx_trainer.models.family import open_family
+    from ltx_trainer.models.lora import attach_lora
+    from ltx_trainer.processes import make_accelerator
+    from ltx_trainer.report.board import open_board
+
+    accelerator, dtype = make_accelerator(settings.training.precision)
+    device, family = accelerator.device, open_family(plan.facts)
+    with accelerator.main_process_first():
+        cached = cache.fill_cache(
+            family,
+            plan.clips,
+            plan.previews,
+            settings.input.validation_negative_prompt,
+            space.cache,
+            still_crf=settings.validation.still_crf,
+            device=device,
+        )
+    if accelerator.is_main_process:
+        left_out = (*plan.left_out, *cached.left_out)
+        report.write_record(space.output, plan.clips.clips, left_out, with_audio=cached.with_audio)
+        write_text(space.output / "config.yaml", settings_as_yaml(settings))
+    if until is Stage.PREPARE:
+        return
+
+    sampling = validate.sampling_of(settings, family)
+    checkpointing = settings.training.gradient_checkpointing
+    with (
+        family.transformer(device, dtype, gradient_checkpointing=checkpointing) as transformer,
+        open_board(space.output / "tensorboard", enabled=accelerator.is_main_process) as board,
+    ):
+        attach_lora(
+            transformer,
+            family.lora_modules(_targets(settings, with_audio=cached.with_audio)),
+            rank=settings.input.rank,
+            alpha=settings.lora.alpha or settings.input.rank,
+            dropout=settings.lora.dropout,
+            generator=train.generator_for(settings.training.seed, "adapter"),
+        )
+
+        def preview(step: int) -> Render | None:
+            """Render on the main process while the others wait."""
+            render = None
+            if cached.previews and accelerator.is_main_process:
+                render = validate.render_previews(
+                    family, transformer, cached, sampling, space.output / "previews", step=step, device=device
+                )
+                board.add_render(render)
+            accelerator.wait_for_everyone()
+            return render
+
+        with report.training_progress(
+            console, settings.input.number_of_steps, enabled=accelerator.is_main_process
+        ) as progress:
+            adapter = train.train_adapter(
+                settings,
+                family,
+                transformer,
+                cached,
+                space.output / "checkpoints",
+                accelerator=accelerator,
+                hooks=[train.Hook(settings.validation.interval, preview)],
+                observers=[progress.add_step, board.add_step],
+            )
+        if until is Stage.TRAIN:
+            return
+        render = preview(adapter.step)
+    if until is Stage.VALIDATE or not accelerator.is_main_process:
+        return
+    bundle = export.write_bundle(
+        settings,
+        family,
+        adapter,
+        render,
+        space.output,
+        with_audio=cached.with_audio,
+        inference=asdict(sampling),
+    )
+    report.write_result(bundle, space.output)
+    report.show_result(console, bundle)
+
+
+def _shape(facts: ModelFacts, resolution: str, aspect_ratio: str, num_frames: int, frame_rate: int) -> ClipShape:
+    """Look the size up in the model's own table, and hold it against what its VAE takes."""
+    shape = ClipShape(num_frames, facts.resolutions[resolution][aspect_ratio], Fraction(frame_rate))
+    shape.latent_grid(facts.factors)
+    return shape
+
+
+def _targets(settings: Settings, *, with_audio: bool) -> tuple[str, ...]:
+    """Choose the modules of each block that get a LoRA: those of the settings, or else of the mode."""
+    if settings.lora.targets is not None:
+        return settings.lora.targets
+    return settings.mode.targets if with_audio else settings.mode.silent_targets

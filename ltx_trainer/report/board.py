@@ -1,0 +1,62 @@
+"""TensorBoard: losses by step, and previews as pictures that move."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from ltx_trainer import media
+from ltx_trainer.artifacts import Render
+from ltx_trainer.geometry import midpoint_times
+from ltx_trainer.report.screen import Measured
+
+FRAMES_IN_A_STRIP = 8
+
+
+class Board:
+    """Writes one run's curves and previews; silent without a writer."""
+
+    def __init__(self, writer: SummaryWriter | None) -> None:
+        self._writer = writer
+
+    def add_step(self, measured: Measured) -> None:
+        """Add the numbers of one step."""
+        if self._writer is None:
+            return
+        numbers = {
+            **measured.loss,
+            "learning_rate": measured.learning_rate,
+            "gradient_norm": measured.grad_norm,
+            "seconds_a_step": measured.seconds,
+        }
+        for name, value in numbers.items():
+            self._writer.add_scalar(name, value, measured.step)
+
+    def add_render(self, render: Render) -> None:
+        """Add the previews of a step: frames of each item side by side, first to last."""
+        if self._writer is None:
+            return
+        for index, path in enumerate(render.items):
+            self._writer.add_image(f"preview/{index + 1}", _strip(path), render.step, dataformats="HWC")
+
+
+@contextmanager
+def open_board(folder: Path, *, enabled: bool) -> Iterator[Board]:
+    """Open a board in `folder`, or one that writes nothing, as in every process but the main one."""
+    writer = SummaryWriter(folder) if enabled else None
+    try:
+        yield Board(writer)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _strip(path: Path) -> torch.Tensor:
+    """Lay frames of a video side by side `[h, frames * w, 3]`."""
+    scan = media.scan_video(path, find_cuts=False)
+    times = midpoint_times(scan.start_seconds, Fraction(scan.duration_seconds), min(FRAMES_IN_A_STRIP, scan.num_frames))
+    frames = torch.from_numpy(media.decode_frames(path, times, scan.size))
+    return torch.cat(list(frames), dim=1)

@@ -1,0 +1,64 @@
+"""The machine-readable ends of a run: the hosted result, the status, and the record of the data."""
+
+import json
+import mimetypes
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ltx_trainer.artifacts import Bundle, Clip, LeftOut, Role
+from ltx_trainer.atomic import write_text
+
+
+def write_result(bundle: Bundle, folder: Path) -> Path:
+    """Write `result.json` in the schema of the hosted service; urls are `file:` ones."""
+    files = {"lora_file": bundle.lora, "config_file": bundle.config, "video": bundle.video}
+    result = {name: _file(path) for name, path in files.items() if path is not None}
+    return _write_json(folder / "result.json", result)
+
+
+def write_status(folder: Path, *, code: int, message: str) -> Path:
+    """Write `status.json`: the exit status and the message that the command ends with."""
+    return _write_json(folder / "status.json", {"code": code, "message": message})
+
+
+def write_record(folder: Path, clips: Sequence[Clip], left_out: Sequence[LeftOut], *, with_audio: bool) -> Path:
+    """Write `dataset.json`: what is trained on, exactly, and everything that is not, with its reason."""
+    record = {
+        "with_audio": with_audio,
+        "trained_on": [_clip(clip) for clip in clips],
+        "left_out": [{"name": item.name, "reason": item.reason} for item in left_out],
+    }
+    return _write_json(folder / "dataset.json", record)
+
+
+def _clip(clip: Clip) -> dict[str, Any]:
+    record: dict[str, Any] = {"name": clip.name, "caption": clip.caption}
+    if (footage := clip.footage.get(Role.TARGET)) is not None:
+        record |= {
+            "file": footage.source.name,
+            "sha256": footage.source.sha256,
+            "start_seconds": float(footage.start_seconds),
+            "span_seconds": float(footage.span_seconds),
+            "num_frames": footage.shape.num_frames,
+            "frame_rate": str(footage.shape.frame_rate),
+            "size": str(footage.shape.size),
+        }
+    if (soundtrack := clip.soundtrack.get(Role.TARGET)) is not None:
+        record["sound_gain"] = soundtrack.gain
+    return record
+
+
+def _file(path: Path) -> dict[str, Any]:
+    kind = "application/octet-stream" if path.suffix == ".safetensors" else mimetypes.guess_type(path.name)[0]
+    return {
+        "url": path.resolve().as_uri(),
+        "content_type": kind,
+        "file_name": path.name,
+        "file_size": path.stat().st_size,
+    }
+
+
+def _write_json(path: Path, data: object) -> Path:
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    return path
