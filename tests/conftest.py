@@ -1,5 +1,6 @@
 """What tests of several rooms share: a miniature model and archives of tiny clips, made once."""
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -12,6 +13,9 @@ import numpy as np
 import pytest
 
 from ltx_trainer.media import write_video
+from ltx_trainer.models import ModelFacts, read_model
+from ltx_trainer.models.family import Family, open_family
+from ltx_trainer.models.miniature import write_miniature
 
 
 class ClipWriter(Protocol):
@@ -77,3 +81,27 @@ def command() -> Command:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def miniature_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature itself: to be read, never changed."""
+    folder = tmp_path_factory.mktemp("models") / "miniature"
+    write_miniature("ltx-2.3", folder)
+    return folder
+
+
+@pytest.fixture
+def own_miniature(miniature_folder: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(miniature_folder, tmp_path / "miniature"))
+
+
+@pytest.fixture(scope="session")
+def facts(miniature_folder: Path) -> ModelFacts:
+    return read_model(miniature_folder, "ltx-2.3")
+
+
+@pytest.fixture(scope="session")
+def family(facts: ModelFacts) -> Family:
+    return open_family(facts)

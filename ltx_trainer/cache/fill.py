@@ -21,6 +21,7 @@ from ltx_trainer.artifacts import (
     Preview,
     Role,
     Soundtrack,
+    SourceFile,
 )
 from ltx_trainer.cache.key import DECODING, FileDigests, tensor_key
 from ltx_trainer.cache.store import TensorStore
@@ -43,7 +44,7 @@ class Cache:
         family: The base model.
         device: Where to compute.
         store: Where tensors lie.
-        digests: Of weight files.
+        digests: Of weights and media.
     """
 
     family: Family
@@ -88,14 +89,13 @@ def fill_cache(
     first_frames, _ = _fill_video(cache, stills, still_crf=still_crf, may_fail=False)
     footage = {clip.name: clip.footage[Role.TARGET] for clip in clips.clips if clip.footage}
     videos, no_video = _fill_video(cache, footage, still_crf=None, may_fail=True)
-    soundtracks = {clip.name: clip.soundtrack[Role.TARGET] for clip in clips.clips if clip.soundtrack}
+    soundtracks = {
+        clip.name: clip.soundtrack[Role.TARGET] for clip in clips.clips if clip.soundtrack and clip.name not in no_video
+    }
     sounds, no_sound = _fill_audio(cache, soundtracks, footage)
 
     failed = {**no_video, **no_sound}
-    if clips.clips and len(failed) == len(clips.clips):
-        raise DatasetError(
-            "None of the clips could be decoded:\n" + "\n".join(f"  {n}: {r}" for n, r in failed.items())
-        )
+    _report_failed(failed, len(clips.clips))
     return CachedSet(
         examples=tuple(
             CachedExample(
@@ -119,6 +119,15 @@ def fill_cache(
         with_audio=clips.with_audio,
         computed=cache.store.num_written,
     )
+
+
+def _report_failed(failed: Mapping[str, str], num_clips: int) -> None:
+    """Say which clips are left out, or refuse if that is all of them."""
+    if failed and len(failed) == num_clips:
+        reasons = "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
+        raise DatasetError(f"None of the {num_clips} clips could be decoded:\n{reasons}")
+    for name, reason in failed.items():
+        logger.warning("%s is left out: %s", name, reason)
 
 
 def _fill_prompts(cache: Cache, texts: Iterable[str]) -> dict[str, Path]:
@@ -147,6 +156,7 @@ def _fill_video(
         with cache.family.video_codec(cache.device) as codec:
             for path, name in missing.items():
                 try:
+                    _check_unchanged(footage[name].source, cache.digests)
                     frames = _pictures(footage[name], still_crf)
                 except MediaError as error:
                     if not may_fail:
@@ -176,6 +186,7 @@ def _fill_audio(
         with cache.family.audio_codec(cache.device) as codec:
             for path, name in missing.items():
                 try:
+                    _check_unchanged(soundtracks[name].source, cache.digests)
                     samples = _sound(soundtracks[name], audio.rate_hz)
                 except MediaError as error:
                     failed[name] = str(error)
@@ -220,6 +231,20 @@ def _audio_key(soundtrack: Soundtrack, weights: str, num_tokens: int) -> str:
         num_tokens=num_tokens,
         weights=weights,
     )
+
+
+def _check_unchanged(source: SourceFile, digests: FileDigests) -> None:
+    """Hold a file to the digest that its tensors are named by: what is left of a video cut short would decode too.
+
+    Raises:
+        MediaError: The file is not there, or has other bytes.
+    """
+    try:
+        digest = digests.of_file(source.path)
+    except OSError as error:
+        raise MediaError(f"{source.path} cannot be read: {error.strerror}. Run again.") from error
+    if digest != source.sha256:
+        raise MediaError(f"{source.path} has changed since it was first read. Remove it and run again.")
 
 
 def _pictures(footage: Footage, still_crf: int | None) -> np.ndarray:

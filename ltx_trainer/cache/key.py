@@ -31,9 +31,10 @@ class FileDigests:
 
     def of(self, paths: Sequence[Path]) -> str:
         """Give one digest for several files, in the order given."""
-        return hashlib.sha256("".join(self._of_file(path) for path in paths).encode()).hexdigest()
+        return hashlib.sha256("".join(self.of_file(path) for path in paths).encode()).hexdigest()
 
-    def _of_file(self, path: Path) -> str:
+    def of_file(self, path: Path) -> str:
+        """Give the digest of one file."""
         real = path.resolve()
         facts = real.stat()
         seen = [facts.st_size, facts.st_mtime_ns]

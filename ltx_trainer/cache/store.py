@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save
 from torch import Tensor
 
 from ltx_trainer.atomic import write_bytes
+from ltx_trainer.tensorfile import tensor_bytes
 
 
 class TensorStore:
@@ -26,5 +26,5 @@ class TensorStore:
         Raises:
             OutOfResources: The disk is full.
         """
-        write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+        write_bytes(path, tensor_bytes(tensors))
         self.num_written += 1

@@ -67,9 +67,13 @@ def video_coordinates(grid: LatentGrid, factors: ScaleFactors, frame_rate: Fract
     return torch.stack([torch.stack(starts), torch.stack(ends)], dim=-1).flatten(1, 3)
 
 
-def audio_coordinates(num_tokens: int, *, hops_per_token: int, hop_seconds: Fraction) -> Tensor:
-    """Give the bounds in seconds of each audio token `[1 t 2]`; the first covers one hop, the encoder being causal."""
-    return (_bounds(num_tokens, hops_per_token, causal=True) * float(hop_seconds))[None]
+def audio_coordinates(num_tokens: int, *, hops_per_token: int, hop_length: int, rate_hz: int) -> Tensor:
+    """Give the bounds in seconds of each audio token `[1 t 2]`; the first covers one hop, the encoder being causal.
+
+    The operations run in single precision in the model's own order: its rotary angles reach 15,000 radians, so that a
+    last bit here would show in the fourth decimal of the output.
+    """
+    return (_bounds(num_tokens, hops_per_token, causal=True) * hop_length / rate_hz)[None]
 
 
 def _bounds(count: int, factor: int, *, causal: bool) -> Tensor:

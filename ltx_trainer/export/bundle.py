@@ -1,7 +1,7 @@
 """The published LoRA and its config file.
 
-The layout is that of the model's original code: `diffusion_model.<module>.lora_A.weight` and `.lora_B.weight` in bf16, with
-alpha / rank folded into B, so that scale 1 is right in every loader.
+The layout is that of the model's original code: `diffusion_model.<module>.lora_A.weight` and `.lora_B.weight` in bf16,
+with alpha / rank folded into B, so that scale 1 is right in every loader.
 """
 
 import hashlib
@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ltx_trainer import __version__
 from ltx_trainer.artifacts import Adapter, Bundle, Render
-from ltx_trainer.atomic import write_bytes, write_text
+from ltx_trainer.atomic import whole_file, write_text
 from ltx_trainer.config import Settings
 from ltx_trainer.export.check import check_lora
 from ltx_trainer.models.family import Family
+from ltx_trainer.tensorfile import tensor_bytes
 
 ADAPTER_PREFIX = "adapter/"
 
@@ -56,12 +57,11 @@ def write_bundle(
     published = {
         _published_key(family, name): _published_tensor(name, weight, alpha / rank) for name, weight in weights.items()
     }
-    content = save(published, _metadata(settings, family, adapter, with_audio=with_audio))
-    # The file takes its final name only after the check: a LoRA that lies there is one that works.
-    unchecked = folder / ".lora-unchecked.safetensors"
-    write_bytes(unchecked, content)
-    check_lora(unchecked, published.keys())
-    unchecked.replace(lora)
+    content = tensor_bytes(published, _metadata(settings, family, adapter, with_audio=with_audio))
+    # The file takes its name only after the check: a LoRA that lies there is one that works.
+    with whole_file(lora) as unchecked:
+        unchecked.write_bytes(content)
+        check_lora(unchecked, published.keys())
     facts = _config(settings, family, adapter, inference, with_audio=with_audio)
     write_text(config, json.dumps({**facts, "lora_sha256": hashlib.sha256(content).hexdigest()}, indent=2) + "\n")
     return Bundle(lora, config, None if render is None else render.joined)

@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -104,9 +103,10 @@ class Family(ABC):
         """Give the bounds in seconds of each audio token of a clip `[1 t 2]`."""
         audio = self.facts.audio
         assert audio is not None, "asked of a model with sound"
-        hop_seconds = Fraction(audio.hop_length, audio.rate_hz)
-        hops_per_token = int(1 / (hop_seconds * audio.tokens_per_second))
-        return audio_coordinates(num_tokens, hops_per_token=hops_per_token, hop_seconds=hop_seconds)
+        hops_per_token = int(audio.rate_hz / audio.hop_length / audio.tokens_per_second)
+        return audio_coordinates(
+            num_tokens, hops_per_token=hops_per_token, hop_length=audio.hop_length, rate_hz=audio.rate_hz
+        )
 
     @property
     @abstractmethod

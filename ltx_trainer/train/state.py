@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from ltx_trainer.atomic import write_bytes
 from ltx_trainer.errors import CheckpointError
+from ltx_trainer.tensorfile import tensor_bytes
 
 Identity = Mapping[str, Any]
 
@@ -67,7 +67,7 @@ def write_checkpoint(folder: Path, state: TrainingState, identity: Identity) -> 
         "optimizer_scalars": json.dumps(scalars),
     }
     path = checkpoint_path(folder, state.step)
-    write_bytes(path, save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata))
+    write_bytes(path, tensor_bytes(tensors, metadata))
     return path
 
 

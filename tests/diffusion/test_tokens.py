@@ -49,6 +49,6 @@ def test_time_runs_at_the_true_rate() -> None:
 
 
 def test_audio_coordinates_are_causal_and_without_gaps() -> None:
-    bounds = audio_coordinates(4, hops_per_token=4, hop_seconds=Fraction(1, 100))
+    bounds = audio_coordinates(4, hops_per_token=4, hop_length=160, rate_hz=16000)
 
     torch.testing.assert_close(bounds[0], torch.tensor([[0, 0.01], [0.01, 0.05], [0.05, 0.09], [0.09, 0.13]]))
