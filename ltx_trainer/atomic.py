@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ltx_trainer.errors import ConfigError, OutOfResources
 
+NO_PLACE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -16,7 +18,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     Raises:
         OutOfResources: The disk is full.
-        ConfigError: The folder cannot be written to.
+        ConfigError: The folder cannot be written to, or is none, or `path` is one.
     """
     beside: Path | None = None
     try:
@@ -33,8 +35,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OutOfResources(f"No space left on the disk of {path.parent} while writing {path.name}.") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise ConfigError(f"{path.parent} cannot be written to. Give another folder under paths.") from error
+        if error.errno in NO_PLACE:
+            raise ConfigError(
+                f"{path} cannot be written: {error.strerror}. Give another folder under paths."
+            ) from error
         raise
     finally:
         if beside is not None:

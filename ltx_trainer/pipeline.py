@@ -84,7 +84,15 @@ def look(settings: Settings, space: Space) -> Plan:
         facts = read_model(locate_model(settings.model.base, mode.family, space.cache), mode.family)
         shape = _shape(facts, request.resolution, request.aspect_ratio, request.number_of_frames, request.frame_rate)
         rate_hz = None if facts.audio is None else facts.audio.rate_hz
-        clips = prepare_clips(request, mode, shape, manifest, space.cache / "scans", audio_rate_hz=rate_hz, frames_factor=facts.factors.frames)
+        clips = prepare_clips(
+            request,
+            mode,
+            shape,
+            manifest,
+            space.cache / "scans",
+            audio_rate_hz=rate_hz,
+            frames_factor=facts.factors.frames,
+        )
     preview_shape = _shape(
         facts,
         request.validation_resolution,

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
@@ -19,7 +19,7 @@ from ltx_trainer.errors import ConfigError
 class _Loader(yaml.SafeLoader):
     """YAML in which 16:9 is text, not the sexagesimal number 969, and a key given twice is an error."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - as in the base class
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -61,7 +61,7 @@ def load_settings(path: Path, *, request: Path | None = None, overrides: Sequenc
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
-        problems = "\n".join(f"  {problem}" for problem in _problems(error, data))
+        problems = "\n".join(f"  {problem}" for problem in _problems(error))
         raise ConfigError(f"{path}:\n{problems}") from error
 
 
@@ -100,9 +100,9 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {dotted}: {text!r} is not written correctly: {error}") from error
 
 
-def _problems(error: ValidationError, data: Mapping[str, Any]) -> Iterator[str]:
+def _problems(error: ValidationError) -> Iterator[str]:
     for detail in error.errors():
-        yield _unknown_key(detail, data) if detail["type"] == "extra_forbidden" else _wrong_value(detail)
+        yield _unknown_key(detail) if detail["type"] == "extra_forbidden" else _wrong_value(detail)
 
 
 def _wrong_value(detail: ErrorDetails) -> str:
@@ -115,15 +115,15 @@ def _wrong_value(detail: ErrorDetails) -> str:
     return f"{place} = {detail['input']!r}: {message}."
 
 
-def _unknown_key(detail: ErrorDetails, data: Mapping[str, Any]) -> str:
+def _unknown_key(detail: ErrorDetails) -> str:
     *sections, key = (str(part) for part in detail["loc"])
-    known = list(_keys_at(sections, data))
+    known = list(_keys_at(sections))
     near = get_close_matches(key, known, n=1)
     meant = f"Did you mean {'.'.join([*sections, near[0]])}?" if near else f"Known: {', '.join(known)}."
     return f"{'.'.join([*sections, key])} is not a setting. {meant}"
 
 
-def _keys_at(sections: Sequence[str], data: Mapping[str, Any]) -> Iterator[str]:
+def _keys_at(sections: Sequence[str]) -> Iterator[str]:
     model: type[BaseModel] = Settings
     for section in sections:
         if section.isdecimal():

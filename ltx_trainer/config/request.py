@@ -15,8 +15,8 @@ from ltx_trainer.modes import AUDIO_FIELDS, Mode
 FRAMES_PER_LATENT_OF_THE_SERVICE = 8
 
 NEGATIVE_PROMPT = (
-    "blurry, out of focus, overexposed, underexposed, low contrast, washed out colors, excessive noise, grainy texture, "
-    "poor lighting, flickering, motion blur, distorted proportions, unnatural skin tones, deformed facial features, "
+    "blurry, out of focus, overexposed, underexposed, low contrast, washed out colors, excessive noise, grainy "
+    "texture, poor lighting, flickering, motion blur, distorted proportions, unnatural skin tones, deformed facial features, "
     "asymmetrical face, missing facial features, extra limbs, disfigured hands, wrong hand count, artifacts around "
     "text, inconsistent perspective, camera shake, incorrect depth of field, background too sharp, background clutter, "
     "distracting reflections, harsh shadows, inconsistent lighting direction, color banding, cartoonish rendering, 3D "
@@ -141,7 +141,7 @@ class Request(Section):
 
     @field_validator("debug_dataset")
     @classmethod
-    def _no_debug_archive(cls, wanted: bool) -> bool:
+    def _no_debug_archive(cls, wanted: bool) -> bool:  # noqa: FBT001 - what a validator is given
         if wanted:
             raise ValueError(
                 "true is not taken: the archive is not made here; false works, and `inspect` lists the data"

@@ -1,7 +1,7 @@
 """What is given and what is generated, how noise is mixed in, and what the model must predict.
 
-A `Stream` is the one definition of a condition: training noises it, measures the loss on it and sampling denoises it, and
-in all three a given token is clean, stands at timestep 0 and does not count.
+A `Stream` is the one definition of a condition: training noises it and measures the loss on it, sampling denoises it,
+and in all of them a given token is clean, stands at timestep 0 and does not count.
 
 Shapes: b samples, n tokens, c channels, a axes.
 """

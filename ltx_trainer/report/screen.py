@@ -6,12 +6,13 @@ from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Protocol
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
-from ltx_trainer.artifacts import Bundle, Clip, LeftOut, Role
+from ltx_trainer.artifacts import Bundle, Clip, LeftOut, MediaKind, Role
 from ltx_trainer.modes import MODES
 
 LINES_OF_A_RUN = 20
@@ -90,28 +91,61 @@ def show_modes(console: Console) -> None:
 
 
 def show_data(console: Console, clips: Sequence[Clip], left_out: Sequence[LeftOut], *, with_audio: bool) -> None:
-    """Print what is trained on and what is left out, with each reason."""
-    table = Table("clip", "source", "seconds", "becomes", "caption", title=f"{len(clips)} clips, {_sound(with_audio)}")
-    for clip in clips:
-        footage = clip.footage[Role.TARGET]
-        shape = footage.shape
-        span = f"{float(footage.start_seconds):.2f} - {float(footage.start_seconds + footage.span_seconds):.2f}"
-        becomes = f"{shape.num_frames} frames at {shape.frame_rate}/s, {shape.size}"
-        table.add_row(escape(clip.name), escape(footage.source.name), span, becomes, escape(clip.caption))
-    console.print(table)
+    """Print what is trained on and what is left out, with each reason.
+
+    What all clips become is said once, in the title, if it is the same.
+    """
+    alike = len({_shape(clip) for clip in clips}) == 1
+    what = f"{len(clips)} clips of {_shape(clips[0])}" if alike else f"{len(clips)} clips"
+    head = ["clip", "seconds", *([] if alike else ["becomes"]), "caption"]
+    rows = [[clip.name, _span(clip), *([] if alike else [_shape(clip)]), clip.caption] for clip in clips]
+    _print_rows(console, f"{what}, {'with sound' if with_audio else 'silent'}", head, rows)
     if left_out:
-        table = Table("left out", "because", title=f"{len(left_out)} left out")
-        for item in left_out:
-            table.add_row(escape(item.name), escape(item.reason))
-        console.print(table)
-
-
-def _sound(with_audio: bool) -> str:
-    return "with sound" if with_audio else "silent"
+        rows = [[item.name, item.reason] for item in left_out]
+        _print_rows(console, f"{len(left_out)} left out", ["left out", "because"], rows)
 
 
 def show_result(console: Console, bundle: Bundle) -> None:
     """Print where everything lies."""
     for name, path in (("LoRA", bundle.lora), ("config", bundle.config), ("preview", bundle.video)):
         if path is not None:
-            console.print(f"{name:8} {path}", soft_wrap=True, highlight=False)
+            console.print(Text(f"{name:8} {path}"), soft_wrap=True)
+
+
+def _shape(clip: Clip) -> str:
+    shape = clip.footage[Role.TARGET].shape
+    frames = f"{shape.num_frames} frames at {shape.frame_rate}/s" if shape.num_frames > 1 else "1 frame"
+    return f"{frames}, {shape.size}"
+
+
+def _span(clip: Clip) -> str:
+    """Say which part of its file a clip is, on the file's own clock."""
+    footage = clip.footage[Role.TARGET]
+    if footage.source.kind is MediaKind.IMAGE:
+        return "still"
+    return f"{float(footage.start_seconds):.2f} - {float(footage.start_seconds + footage.span_seconds):.2f}"
+
+
+def _print_rows(console: Console, title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table: folded to the width of a terminal, but one line for each row in a pipe or file.
+
+    Cells are text as it is: what looks like markup in a name is part of the name.
+    """
+    if not console.is_terminal:
+        for line in (title, *_aligned([head, *rows])):
+            console.print(Text(line), soft_wrap=True)
+        return
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for name in head:
+        table.add_column(name, overflow="fold", no_wrap=name == "seconds")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Pad the cells of each column but the last to its widest; breaks within a cell become spaces."""
+    flat = [[" ".join(cell.splitlines()) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*flat, strict=True)][:-1]
+    for *cells, last in flat:
+        yield "  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), last])

@@ -214,7 +214,9 @@ class _Run:
         return {"loss": sum(means.values()), **means}
 
     def _mean(self, values: Sequence[Tensor]) -> float:
-        return float(self._accelerator.gather(torch.cat(list(values))).mean())
+        gathered = self._accelerator.gather(torch.cat(list(values)))
+        assert isinstance(gathered, Tensor)
+        return float(gathered.mean())
 
 
 def run_identity(settings: Settings, cached: CachedSet, num_processes: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The optimizer, and its learning rate as a function of the step alone.
 
-No scheduler object is stepped, so that the rate depends neither on the number of processes nor on where a run was stopped.
+No scheduler object is stepped, so that the rate depends neither on the number of processes nor on where a run was
+stopped.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Checkpoints: everything that a run needs to go on as if it had never stopped, in one file that is whole or absent.
 
-A file holds the adapter in fp32, the optimizer's state, each process's draws and torch's global random state, and in its
-metadata the step and what run it belongs to. The position in the data follows from the step.
+A file holds the adapter in fp32, the optimizer's state, each process's draws and torch's global random state, and in
+its metadata the step and what run it belongs to. The position in the data follows from the step.
 """
 
 import json

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -90,7 +92,7 @@ def test_sampling_leaves_given_tokens_bit_equal_and_reaches_the_estimate(
     sigmas = sampling_sigmas(8)
 
     tokens = noise
-    for sigma, lower in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, lower in pairwise(sigmas):
         tokens = euler_step(stream, tokens, target, sigma, lower)
         assert torch.equal(tokens[stream.given], stream.clean[stream.given])
 

@@ -20,7 +20,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="session")
-def load(tmp_path_factory: pytest.TempPathFactory, clip_archive: Path, miniature_folder: Path) -> Callable[..., Settings]:
+def load(
+    tmp_path_factory: pytest.TempPathFactory, clip_archive: Path, miniature_folder: Path
+) -> Callable[..., Settings]:
     """Load settings of a tiny run, some of them changed."""
     config = tmp_path_factory.mktemp("config") / "run.yaml"
     body = {

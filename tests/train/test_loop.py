@@ -137,8 +137,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_clip(
 ) -> None:
     settings = load("input.number_of_steps=1")
     cached = fill(settings)
+    clean = cached.examples[0].video
+    assert clean is not None
     poisoned = tmp_path / "poisoned.safetensors"
-    save_file({"latents": torch.full_like(load_file(cached.examples[0].video)["latents"], torch.inf)}, poisoned)
+    save_file({"latents": torch.full_like(load_file(clean)["latents"], torch.inf)}, poisoned)
     examples = tuple(replace(example, video=poisoned) for example in cached.examples)
     run = training("diverged")
     run._fill = lambda _: replace(cached, examples=examples)  # noqa: SLF001 - a set that no file gives
