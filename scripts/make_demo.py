@@ -1,6 +1,6 @@
 """Write the zip that the demo trains on: coloured shapes that move, with a tone that follows them, and captions.
 
-    python scripts/make_demo.py outputs/demo.zip
+python scripts/make_demo.py outputs/demo.zip
 """
 
 import argparse

@@ -1,39 +1,46 @@
 # Sourced by the other scripts: goes to the repository's root, makes .venv, brings it up to date and enters it.
-# PYTHON names the interpreter to make it with (3.11 to 3.13); without it the first that fits is taken.
+# PYTHON names the interpreter to make it with; without it the first that fits is taken.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-fits() {
+is_supported() {
     "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
 }
 
 find_python() {
-    local candidate
-    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
-        if fits "$candidate"; then
+    local candidates=(python3 python3.13 python3.12 python3.11) candidate
+    if [[ -n ${PYTHON:-} ]]; then
+        candidates=("$PYTHON")
+    fi
+    for candidate in "${candidates[@]}"; do
+        if is_supported "$candidate"; then
             echo "$candidate"
             return
         fi
     done
-    echo "No Python 3.11, 3.12 or 3.13 among: ${PYTHON:-python3 python3.13 python3.12 python3.11}." \
-        "Install one, or name it: PYTHON=/path/to/python3.12 bash $0" >&2
+    echo "None of ${candidates[*]} is a Python from 3.11 to 3.13. Install one, or name it:" \
+        "PYTHON=/path/to/python3.12 bash $0" >&2
     return 1
 }
 
-install() {
+# A .venv that was moved with its checkout still names the old place, and one that was interrupted has no pip.
+is_usable() {
+    is_supported .venv/bin/python && grep -qsF "$PWD/.venv" .venv/bin/activate && .venv/bin/python -m pip --version
+}
+
+install_if_changed() {
     local stamp=.venv/installed wanted
-    wanted=$(cat pyproject.toml constraints.txt | .venv/bin/python -c \
-        'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')
+    wanted=$(cat pyproject.toml constraints.txt)
     if [[ ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
         rm -f "$stamp"
-        .venv/bin/python -m pip install --constraint constraints.txt --editable '.[dev]'
+        python -m pip install --constraint constraints.txt --editable '.[dev]'
         echo "$wanted" >"$stamp"
     fi
 }
 
-if [[ ! -x .venv/bin/python ]] || ! fits .venv/bin/python || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+if ! is_usable >/dev/null 2>&1; then
     python=$(find_python)
     "$python" -m venv --clear .venv
 fi
-install
 source .venv/bin/activate
+install_if_changed
