@@ -16,7 +16,7 @@ from rich.logging import RichHandler
 
 from ltx_trainer import __version__, report
 from ltx_trainer.config import Settings, load_settings
-from ltx_trainer.errors import Interrupted, OutOfResources, TrainerError, exit_status_of
+from ltx_trainer.errors import Interrupted, OutOfResources, Refusal, TrainerError, exit_status_of
 
 STAGES = {
     "inspect": "read the archive and say what would be trained on, and what would be left out",
@@ -24,6 +24,12 @@ STAGES = {
     "train": "also train",
     "validate": "also render the last preview",
     "run": "also export the LoRA: the whole run",
+}
+
+QUIET_LIBRARIES = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
 }
 
 EPILOG = """exit status: 0 done; 2 the config, request, data or model is refused; 3 training diverged; 4 memory or disk
@@ -50,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BaseException as error:  # noqa: BLE001 - every end of a run has a status
         code, message = _end(error)
     if output is not None and _is_main_process():
-        report.write_status(output, code=code, message=message)
+        _leave_status(output, code, message)
     return code
 
 
@@ -102,11 +108,25 @@ def _write_miniature(name: str, folder: Path) -> None:
     write_miniature(name, folder)
 
 
+def _leave_status(output: Path, code: int, message: str) -> None:
+    """Write the status; where even that fails, the exit status still tells."""
+    try:
+        report.write_status(output, code=code, message=message)
+    except TrainerError as error:
+        _say(f"status.json is missing: {error}")
+
+
 def _set_up_logging(*, verbose: bool) -> None:
-    handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%H:%M:%S")
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], format="%(message)s")
+    # What the libraries would say of their own progress belongs to no run.
+    for name, value in QUIET_LIBRARIES.items():
+        os.environ.setdefault(name, value)
+    if sys.stderr.isatty():
+        handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%H:%M:%S")
+        logging.basicConfig(level=logging.WARNING, handlers=[handler], format="%(message)s")
+    else:
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     level = logging.DEBUG if verbose else logging.INFO
-    logging.getLogger("ltx_trainer").setLevel(level if _is_main_process() else logging.WARNING)
+    logging.getLogger("ltx_trainer").setLevel(level if _is_main_process() else logging.ERROR)
 
 
 def _is_main_process() -> bool:
@@ -123,11 +143,16 @@ def _end(error: BaseException) -> tuple[int, str]:
     known = _as_known(error)
     code = exit_status_of(known)
     message = str(known) if isinstance(known, TrainerError) else f"{type(known).__name__}: {known}"
-    if _is_main_process():
-        if code == 1:
-            traceback.print_exception(error)
-        print(f"error: {message}", file=sys.stderr)  # noqa: T201 - the one message that a command ends with
+    if code == 1:
+        traceback.print_exception(error)
+    # All processes of a launcher refuse the same thing; any other end may be one process's own.
+    if code != Refusal.exit_status or _is_main_process():
+        _say(message)
     return code, message
+
+
+def _say(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)  # noqa: T201 - the message that a command ends with
 
 
 def _as_known(error: BaseException) -> BaseException:

@@ -20,6 +20,9 @@ from ltx_trainer.models.weights import load_diffusers, load_transformers, placed
 
 logger = logging.getLogger(__name__)
 
+SHOWN = 60
+"""Characters of a long text that a message shows."""
+
 # Hidden states of the real model take 0.4 MB a token on disk: about 10 GB for this many captions.
 TEXTS_AT_ONCE = 128
 
@@ -70,7 +73,7 @@ def _tokenize(tokenizer: PreTrainedTokenizerBase, text: str, num_tokens: int) ->
     """Give token ids and their mask `[1 l]`, padded on the left as the model was trained."""
     length = len(tokenizer(text.strip()).input_ids)
     if length > num_tokens:
-        logger.warning("The model reads %d of the %d tokens of the text %r.", num_tokens, length, text)
+        logger.warning("The model reads %d of the %d tokens of the text %r.", num_tokens, length, f"{text[:SHOWN]}...")
     tokens = tokenizer(
         [text.strip()], padding="max_length", max_length=num_tokens, truncation=True, return_tensors="pt"
     )

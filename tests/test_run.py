@@ -1,0 +1,196 @@
+"""The whole road from the command line: a zip goes in, a checked LoRA and a preview with sound come out."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import pytest
+from safetensors import safe_open
+
+from ltx_trainer.config import load_settings
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+CONFIG = """
+endpoint: fal-ai/ltx23-trainer-v2/t2v
+input:
+  training_data_url: {archive}
+  rank: 8
+  number_of_steps: 3
+  number_of_frames: 9
+  resolution: low
+  trigger_phrase: TOK
+  validation: [{{prompt: a clip}}, {{prompt: another clip}}]
+  validation_number_of_frames: 9
+  validation_resolution: low
+model: {{base: {base}}}
+training: {{checkpoint_interval: 2}}
+validation: {{steps: 2, interval: 2}}
+paths: {{output: {folder}/out, cache: {folder}/cache}}
+"""
+
+
+class Road:
+    """A run that has ended, and where it lies."""
+
+    def __init__(self, folder: Path, command: Command) -> None:
+        self.folder = folder
+        self.config = folder / "run.yaml"
+        self.output = folder / "out"
+        self._command = command
+
+    def go(self, *options: object, stage: str = "run") -> str:
+        """Run to a stage, and give what was said."""
+        ended = self._command(stage, self.config, *options)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout + ended.stderr
+
+
+@pytest.fixture(scope="module")
+def road(
+    tmp_path_factory: pytest.TempPathFactory, command: Command, clip_archive: Path, miniature_folder: Path
+) -> Road:
+    folder = tmp_path_factory.mktemp("road")
+    archive = Path(shutil.copy(clip_archive, folder / "clips.zip"))
+    road = Road(folder, command)
+    road.config.write_text(CONFIG.format(archive=archive, base=miniature_folder, folder=folder))
+    road.said = road.go()  # pyright: ignore[reportAttributeAccessIssue] - told once
+    return road
+
+
+def test_the_run_ends_with_the_hosted_result(road: Road) -> None:
+    result = json.loads((road.output / "result.json").read_text())
+
+    assert set(result) == {"lora_file", "config_file", "video"}
+    assert result["lora_file"]["file_name"] == "lora.safetensors"
+    assert result["video"]["content_type"] == "video/mp4"
+    assert json.loads((road.output / "status.json").read_text()) == {"code": 0, "message": "done"}
+
+
+def test_the_settings_are_saved_whole_and_load_back_equal(road: Road) -> None:
+    assert load_settings(road.output / "config.yaml") == load_settings(road.config)
+
+
+def test_the_lora_has_the_published_layout(road: Road) -> None:
+    with safe_open(road.output / "lora.safetensors", "pt") as lora:
+        keys, metadata = set(lora.keys()), lora.metadata()
+
+    assert "diffusion_model.transformer_blocks.0.attn1.to_q.lora_A.weight" in keys
+    assert "diffusion_model.transformer_blocks.0.video_to_audio_attn.to_out.0.lora_B.weight" in keys
+    assert (metadata["rank"], metadata["trigger_phrase"]) == ("8", "TOK")
+
+
+def test_there_are_previews_before_during_and_after(road: Road) -> None:
+    assert [path.name for path in sorted((road.output / "previews").iterdir())] == [
+        "step-000000",
+        "step-000002",
+        "step-000003",
+    ]
+
+
+def test_a_preview_has_sound_as_long_as_its_pictures(road: Road) -> None:
+    for path in (road.output / "previews").rglob("*.mp4"):
+        num_items = 2 if path.stem == "all" else 1
+        with av.open(path) as container:
+            video, audio = container.streams.video[0], container.streams.audio[0]
+            assert video.average_rate == 24
+            assert video.frames == 9 * num_items
+            assert audio.duration is not None
+            assert audio.time_base is not None
+            assert abs(audio.duration * audio.time_base - num_items * 9 / 24) < 1 / 24
+            assert (video.codec_context.name, audio.codec_context.name) == ("h264", "aac")
+
+
+def test_the_record_names_every_clip_with_its_caption(road: Road) -> None:
+    record = json.loads((road.output / "dataset.json").read_text())
+
+    assert {clip["name"]: clip["caption"] for clip in record["trained_on"]} == {
+        f"clip-{index}": f"TOK clip number {index}" for index in range(4)
+    }
+
+
+def test_plain_lines_tell_of_the_steps_where_there_is_no_terminal(road: Road) -> None:
+    said = road.said  # pyright: ignore[reportAttributeAccessIssue] - told once
+
+    assert "step 3/3  loss " in said
+    assert "loss/audio" in said
+    assert "s/step" in said
+
+
+def test_a_second_run_computes_nothing_and_an_edited_caption_is_encoded_alone(road: Road, tmp_path: Path) -> None:
+    again = road.go("--output", tmp_path / "again", stage="prepare")
+    edited = tmp_path / "edited.zip"
+    with zipfile.ZipFile(road.folder / "clips.zip") as old, zipfile.ZipFile(edited, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, b"something else" if name == "clip-2.txt" else old.read(name))
+
+    changed = road.go("--output", tmp_path / "out", "--set", f"input.training_data_url={edited}", stage="prepare")
+
+    assert "8 distinct, 0 to encode" in again
+    assert "Pictures: 4 clips, 0 to encode" in again
+    assert "Sounds: 4 clips, 0 to encode" in again
+    assert "8 distinct, 1 to encode" in changed
+    assert "Pictures: 4 clips, 0 to encode" in changed
+
+
+def test_a_finished_run_said_again_gives_the_same_bytes(road: Road) -> None:
+    before = (road.output / "lora.safetensors").read_bytes()
+
+    said = road.go()
+
+    assert "Continuing from step 3" in said
+    assert (road.output / "lora.safetensors").read_bytes() == before
+
+
+def test_a_run_that_is_told_to_stop_ends_with_143_and_goes_on_from_its_checkpoint(road: Road, tmp_path: Path) -> None:
+    arguments = [sys.executable, "-m", "ltx_trainer", "train", str(road.config), "--output", str(tmp_path / "out")]
+    arguments += ["--set", "input.number_of_steps=2000", "--set", "input.validation=[]"]
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    checkpoints = tmp_path / "out/checkpoints"
+    deadline = time.monotonic() + 60
+    while not list(checkpoints.glob("step-*.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+
+    assert process.returncode == 143, said
+    assert "Traceback" not in said
+    assert json.loads((tmp_path / "out/status.json").read_text())["code"] == 143
+    reached = int(max(checkpoints.glob("step-*.safetensors")).stem.removeprefix("step-"))
+    goes_on = road.go(
+        *("--output", tmp_path / "out", "--set", "input.validation=[]"),
+        *("--set", f"input.number_of_steps={reached + 1}"),
+        stage="train",
+    )
+    assert f"Continuing from step {reached}" in goes_on
+
+
+def test_the_miniature_is_written_as_an_ordinary_folder_once(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+
+    assert command("miniature", "ltx-2.3", folder).returncode == 0
+    again, unknown = command("miniature", "ltx-2.3", folder), command("miniature", "ltx-9", tmp_path / "other")
+
+    assert (folder / "model_index.json").is_file()
+    assert again.returncode == unknown.returncode == 2
+    assert "ltx-2.3" in unknown.stderr
+
+
+def test_the_table_of_modes_names_what_each_one_takes(command: Command) -> None:
+    said = command("modes").stdout
+
+    assert all(word in said for word in ("t2v", "i2v", "first_frame_conditioning_p", "image_url", "with_audio"))
+
+
+def test_help_reads_well(command: Command) -> None:
+    said = command("run", "--help").stdout
+
+    assert "CONFIG.yaml" in said
+    assert "exit status: 0 done; 2 the config" in said.replace("\n", " ")
