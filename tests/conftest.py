@@ -11,11 +11,17 @@ from typing import Protocol
 
 import numpy as np
 import pytest
+import torch
+import yaml
 
+from ltx_trainer.artifacts import CachedSet
+from ltx_trainer.cache import fill_cache
+from ltx_trainer.config import Settings, load_settings
 from ltx_trainer.media import write_video
 from ltx_trainer.models import ModelFacts, read_model
 from ltx_trainer.models.family import Family, open_family
 from ltx_trainer.models.miniature import write_miniature
+from ltx_trainer.pipeline import Space, look
 
 
 class ClipWriter(Protocol):
@@ -105,3 +111,39 @@ def facts(miniature_folder: Path) -> ModelFacts:
 @pytest.fixture(scope="session")
 def family(facts: ModelFacts) -> Family:
     return open_family(facts)
+
+
+@pytest.fixture(scope="session")
+def load(
+    tmp_path_factory: pytest.TempPathFactory, clip_archive: Path, miniature_folder: Path
+) -> Callable[..., Settings]:
+    """Load settings of a tiny run, some of them changed."""
+    config = tmp_path_factory.mktemp("config") / "run.yaml"
+    body = {
+        "training_data_url": str(clip_archive),
+        "number_of_frames": 9,
+        "resolution": "low",
+        "rank": 8,
+        "number_of_steps": 4,
+        "learning_rate": 1e-2,
+        "validation": [{"prompt": "clip number 1"}],
+        "validation_number_of_frames": 9,
+        "validation_resolution": "low",
+    }
+    endpoint = "fal-ai/ltx23-trainer-v2/t2v"
+    config.write_text(yaml.safe_dump({"endpoint": endpoint, "input": body, "model": {"base": str(miniature_folder)}}))
+    return lambda *overrides: load_settings(config, overrides=["validation.steps=2", *overrides])
+
+
+@pytest.fixture(scope="session")
+def fill(tmp_path_factory: pytest.TempPathFactory, family: Family) -> Callable[[Settings], CachedSet]:
+    """Encode what a run trains on."""
+    folder = tmp_path_factory.mktemp("cache")
+
+    def run(settings: Settings) -> CachedSet:
+        plan = look(settings, Space(folder / "out", folder))
+        return fill_cache(
+            family, plan.clips, plan.previews, "blurry", folder, still_crf=None, device=torch.device("cpu")
+        )
+
+    return run

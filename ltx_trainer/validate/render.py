@@ -1,5 +1,6 @@
 """Previews: cached prompts to video and sound files, without disturbing the training they are rendered from."""
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from ltx_trainer import media
 from ltx_trainer.artifacts import CachedPreview, CachedSet, Render
+from ltx_trainer.atomic import write_text
 from ltx_trainer.config import Settings
 from ltx_trainer.diffusion import (
     GuidanceScales,
@@ -23,6 +25,8 @@ from ltx_trainer.diffusion import (
     video_tokens,
 )
 from ltx_trainer.models.family import Family
+from ltx_trainer.models.lora import adapter_state
+from ltx_trainer.tensorfile import tensor_bytes
 from ltx_trainer.validate.denoise import Sampling, denoise
 
 logger = logging.getLogger(__name__)
@@ -38,8 +42,9 @@ def render_previews(
     step: int,
     device: torch.device,
 ) -> Render:
-    """Render every validation item with the adapter as it stands, or find what was rendered at this step before.
+    """Render every validation item with the adapter as it stands, or find it done.
 
+    A note beside the files says what they were rendered from, so that no other run's previews are taken for this one's.
     The decoders are on the device beside the transformer, one after the other, only while they are at work.
 
     Args:
@@ -54,7 +59,8 @@ def render_previews(
     place = folder / f"step-{step:06d}"
     items = tuple(place / f"item-{index + 1}.mp4" for index in range(len(cached.previews)))
     render = Render(step, items, joined=place / "all.mp4")
-    if render.joined.is_file():
+    note, origin = place / "origin.txt", _origin(transformer, cached, sampling)
+    if note.is_file() and note.read_text() == origin:
         return render
     logger.info("Rendering %d previews at step %d.", len(items), step)
     with _undisturbed(transformer, device):
@@ -65,6 +71,7 @@ def render_previews(
         audio = sounds[index].numpy() if sounds else None
         media.write_video(path, pictures[index].numpy(), preview.shape.frame_rate, audio=audio, audio_rate_hz=rate_hz)
     media.join_videos(items, render.joined)
+    write_text(note, origin)
     return render
 
 
@@ -85,6 +92,14 @@ def sampling_of(settings: Settings, family: Family) -> Sampling:
         },
         perturbed_blocks=own.stg_blocks if chosen.stg_blocks is None else chosen.stg_blocks,
     )
+
+
+def _origin(transformer: nn.Module, cached: CachedSet, sampling: Sampling) -> str:
+    """Name everything that changes a preview: the adapter, the items and how they are sampled."""
+    asked = [(item.prompt.stem, item.first_frame and item.first_frame.stem, item.shape) for item in cached.previews]
+    adapter = hashlib.sha256(tensor_bytes(adapter_state(transformer))).hexdigest()
+    facts = (adapter, asked, cached.negative_prompt.stem, cached.with_audio, sampling)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 @contextmanager

@@ -1,56 +1,19 @@
-"""A cached set of real clips on the miniature, and a training over it that can be stopped."""
+"""A training on real clips and the miniature that can be stopped."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from ltx_trainer.artifacts import Adapter, CachedSet
-from ltx_trainer.cache import fill_cache
-from ltx_trainer.config import Settings, load_settings
+from ltx_trainer.config import Settings
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import attach_lora
-from ltx_trainer.pipeline import Space, look
 from ltx_trainer.processes import make_accelerator
 from ltx_trainer.train import Hook, StepMetrics, generator_for, train_adapter
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="session")
-def load(
-    tmp_path_factory: pytest.TempPathFactory, clip_archive: Path, miniature_folder: Path
-) -> Callable[..., Settings]:
-    """Load settings of a tiny run, some of them changed."""
-    config = tmp_path_factory.mktemp("config") / "run.yaml"
-    body = {
-        "training_data_url": str(clip_archive),
-        "number_of_frames": 9,
-        "resolution": "low",
-        "rank": 8,
-        "number_of_steps": 4,
-        "learning_rate": 1e-2,
-        "validation": [{"prompt": "clip number 1"}],
-        "validation_number_of_frames": 9,
-        "validation_resolution": "low",
-    }
-    endpoint = "fal-ai/ltx23-trainer-v2/t2v"
-    config.write_text(yaml.safe_dump({"endpoint": endpoint, "input": body, "model": {"base": str(miniature_folder)}}))
-    return lambda *overrides: load_settings(config, overrides=["validation.steps=2", *overrides])
-
-
-@pytest.fixture(scope="session")
-def fill(tmp_path_factory: pytest.TempPathFactory, family: Family) -> Callable[[Settings], CachedSet]:
-    """Encode what a run trains on."""
-    folder = tmp_path_factory.mktemp("cache")
-
-    def run(settings: Settings) -> CachedSet:
-        plan = look(settings, Space(folder / "out", folder))
-        return fill_cache(family, plan.clips, plan.previews, "blurry", folder, still_crf=None, device=CPU)
-
-    return run
 
 
 class Training:
