@@ -12,7 +12,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from ltx_trainer import report
-from ltx_trainer.artifacts import Clips, LeftOut, Preview, Render
+from ltx_trainer.artifacts import Clips, LeftOut, Preview
 from ltx_trainer.atomic import write_text
 from ltx_trainer.config import Settings, settings_as_yaml
 from ltx_trainer.geometry import ClipShape
@@ -113,54 +113,44 @@ def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Co
     from ltx_trainer.processes import make_accelerator
     from ltx_trainer.report.board import open_board
 
+    request, with_audio = settings.input, plan.clips.with_audio
     accelerator, dtype = make_accelerator(settings.training.precision)
-    device, family = accelerator.device, open_family(plan.facts)
+    device, main = accelerator.device, accelerator.is_main_process
+    family = open_family(plan.facts)
+    sampling = validate.sampling_of(settings, family)
+    targets = settings.lora.targets or (settings.mode.targets if with_audio else settings.mode.silent_targets)
+    lora_modules = family.lora_modules(targets)
+
     with accelerator.main_process_first():
+        negative_prompt, still_crf = request.validation_negative_prompt, settings.validation.still_crf
         cached = cache.fill_cache(
-            family,
-            plan.clips,
-            plan.previews,
-            settings.input.validation_negative_prompt,
-            space.cache,
-            still_crf=settings.validation.still_crf,
-            device=device,
+            family, plan.clips, plan.previews, negative_prompt, space.cache, still_crf=still_crf, device=device
         )
-    if accelerator.is_main_process:
-        left_out = (*plan.left_out, *cached.left_out)
-        report.write_record(space.output, plan.clips.clips, left_out, with_audio=cached.with_audio)
+    if main:
+        trained_on = [clip for clip in plan.clips.clips if clip.name not in {item.name for item in cached.left_out}]
+        report.write_record(space.output, trained_on, (*plan.left_out, *cached.left_out), with_audio=with_audio)
         write_text(space.output / "config.yaml", settings_as_yaml(settings))
     if until is Stage.PREPARE:
         return
 
-    sampling = validate.sampling_of(settings, family)
+    generator = train.generator_for(settings.training.seed, "adapter")
     checkpointing = settings.training.gradient_checkpointing
     with (
         family.transformer(device, dtype, gradient_checkpointing=checkpointing) as transformer,
-        open_board(space.output / "tensorboard", enabled=accelerator.is_main_process) as board,
+        open_board(space.output / "tensorboard", enabled=main) as board,
     ):
         attach_lora(
             transformer,
-            family.lora_modules(_targets(settings, with_audio=cached.with_audio)),
-            rank=settings.input.rank,
-            alpha=settings.lora.alpha or settings.input.rank,
+            lora_modules,
+            rank=request.rank,
+            alpha=settings.lora.alpha or request.rank,
             dropout=settings.lora.dropout,
-            generator=train.generator_for(settings.training.seed, "adapter"),
+            generator=generator,
         )
-
-        def preview(step: int) -> Render | None:
-            """Render on the main process while the others wait."""
-            render = None
-            if cached.previews and accelerator.is_main_process:
-                render = validate.render_previews(
-                    family, transformer, cached, sampling, space.output / "previews", step=step, device=device
-                )
-                board.add_render(render)
-            accelerator.wait_for_everyone()
-            return render
-
-        with report.training_progress(
-            console, settings.input.number_of_steps, enabled=accelerator.is_main_process
-        ) as progress:
+        previews = validate.Previews(
+            family, transformer, cached, sampling, space.output / "previews", accelerator, on_render=board.add_render
+        )
+        with report.training_progress(console, request.number_of_steps, enabled=main) as progress:
             adapter = train.train_adapter(
                 settings,
                 family,
@@ -168,22 +158,17 @@ def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Co
                 cached,
                 space.output / "checkpoints",
                 accelerator=accelerator,
-                hooks=[train.Hook(settings.validation.interval, preview)],
+                hooks=[train.Hook(settings.validation.interval, previews.render)],
                 observers=[progress.add_step, board.add_step],
             )
         if until is Stage.TRAIN:
             return
-        render = preview(adapter.step)
-    if until is Stage.VALIDATE or not accelerator.is_main_process:
+        render = previews.render(adapter.step)
+
+    if until is Stage.VALIDATE or not main:
         return
     bundle = export.write_bundle(
-        settings,
-        family,
-        adapter,
-        render,
-        space.output,
-        with_audio=cached.with_audio,
-        inference=asdict(sampling),
+        settings, family, adapter, render, space.output, with_audio=with_audio, inference=asdict(sampling)
     )
     report.write_result(bundle, space.output)
     report.show_result(console, bundle)
@@ -194,10 +179,3 @@ def _shape(facts: ModelFacts, resolution: str, aspect_ratio: str, num_frames: in
     shape = ClipShape(num_frames, facts.resolutions[resolution][aspect_ratio], Fraction(frame_rate))
     shape.latent_grid(facts.factors)
     return shape
-
-
-def _targets(settings: Settings, *, with_audio: bool) -> tuple[str, ...]:
-    """Choose the modules of each block that get a LoRA: those of the settings, or else of the mode."""
-    if settings.lora.targets is not None:
-        return settings.lora.targets
-    return settings.mode.targets if with_audio else settings.mode.silent_targets

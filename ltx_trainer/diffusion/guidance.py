@@ -13,14 +13,14 @@ class GuidanceScales:
     """How hard each weaker version pushes on one stream.
 
     Attributes:
-        text: Against the negative prompt; 1 is off.
-        perturbation: Against the model without self-attention in some blocks (STG); 0 is off.
+        cfg: Against the negative prompt (classifier-free guidance); 1 is off.
+        stg: Against the model without self-attention in some blocks (spatio-temporal guidance); 0 is off.
         modality: Against the model that does not hear (or see) the other stream; 1 is off.
         rescale: From 0 (off) to 1: how far the result's spread is pulled back to that of the plain estimate.
     """
 
-    text: float
-    perturbation: float
+    cfg: float
+    stg: float
     modality: float
     rescale: float
 
@@ -40,9 +40,9 @@ def guide(
     """
     guided = estimate
     if negative is not None:
-        guided = guided + (scales.text - 1) * (estimate - negative)
+        guided = guided + (scales.cfg - 1) * (estimate - negative)
     if perturbed is not None:
-        guided = guided + scales.perturbation * (estimate - perturbed)
+        guided = guided + scales.stg * (estimate - perturbed)
     if isolated is not None:
         guided = guided + (scales.modality - 1) * (estimate - isolated)
     if scales.rescale == 0:

@@ -16,7 +16,7 @@ from ltx_trainer.errors import GeometryError
 from ltx_trainer.models.family import AudioCodec, VideoCodec
 from ltx_trainer.models.folder import AudioFacts
 from ltx_trainer.models.log_mel import WINDOW_LENGTH, log_mel
-from ltx_trainer.models.weights import load_diffusers, placed, working_dtype
+from ltx_trainer.models.weights import load_diffusers, placed, read_weight, working_dtype
 
 
 @contextmanager
@@ -27,8 +27,10 @@ def open_video_codec(folder: Path, device: torch.device) -> Iterator[VideoCodec]
         ModelError: The weights do not fit their config.
     """
     vae = load_diffusers(AutoencoderKLLTX2Video, folder / "vae", working_dtype(folder / "vae", device))
+    # As published, not as rounded to the precision of the rest.
+    mean, std = (read_weight(folder / "vae", name).float().to(device) for name in ("latents_mean", "latents_std"))
     with placed(vae, device):
-        yield Ltx2VideoCodec(vae)
+        yield Ltx2VideoCodec(vae, mean, std)
 
 
 @contextmanager
@@ -47,10 +49,10 @@ def open_audio_codec(folder: Path, facts: AudioFacts, device: torch.device) -> I
 class Ltx2VideoCodec(VideoCodec):
     """The video VAE, with latents normalised per channel."""
 
-    def __init__(self, vae: AutoencoderKLLTX2Video) -> None:
+    def __init__(self, vae: AutoencoderKLLTX2Video, mean: Tensor, std: Tensor) -> None:
         self._vae = vae
-        self._scale = vae.config["scaling_factor"] / vae.latents_std.float().view(-1, 1, 1, 1)
-        self._mean = vae.latents_mean.float().view(-1, 1, 1, 1)
+        self._scale = vae.config["scaling_factor"] / std.view(-1, 1, 1, 1)
+        self._mean = mean.view(-1, 1, 1, 1)
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:

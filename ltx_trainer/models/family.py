@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ltx_trainer.diffusion.guidance import GuidanceScales
 from ltx_trainer.diffusion.tokens import ModelStream, audio_coordinates, video_coordinates
 from ltx_trainer.geometry import ClipShape
 from ltx_trainer.models.folder import ModelFacts, component_files
@@ -20,23 +21,15 @@ from ltx_trainer.models.folder import ModelFacts, component_files
 
 @dataclass(frozen=True)
 class SamplingDefaults:
-    """How hard previews are guided unless the request says otherwise.
+    """How previews are guided unless the settings say otherwise.
 
     Attributes:
-        video_cfg: Against the negative prompt, for pictures; 1 is off.
-        audio_cfg: The same for sound.
-        stg: Against the model without self-attention in `stg_blocks`; 0 is off.
-        stg_blocks: Indices of those blocks.
-        modality: Against the model whose streams do not attend to each other; 1 is off.
-        rescale: From 0 (off) to 1: how far the spread is pulled back to the unguided one.
+        scales: Of each stream.
+        stg_blocks: Blocks whose self-attention STG replaces by its values.
     """
 
-    video_cfg: float
-    audio_cfg: float
-    stg: float
+    scales: Mapping[str, GuidanceScales]
     stg_blocks: tuple[int, ...]
-    modality: float
-    rescale: float
 
 
 class VideoCodec(ABC):
@@ -147,7 +140,7 @@ class Family(ABC):
         streams: Mapping[str, ModelStream],
         prompt: Mapping[str, Tensor],
         *,
-        perturbed_blocks: tuple[int, ...] = (),
+        stg_blocks: tuple[int, ...] = (),
         isolate: bool = False,
     ) -> dict[str, Tensor]:
         """Predict the velocity of each stream in float32 `[b n c]`.
@@ -156,7 +149,7 @@ class Family(ABC):
             transformer: From `transformer`, or a wrapper of it.
             streams: `video`, `audio` or both.
             prompt: `video` and `audio` embeddings `[b l d]`, whichever streams are there.
-            perturbed_blocks: Blocks whose self-attention is replaced by its values (STG).
+            stg_blocks: Blocks whose self-attention is replaced by its values (STG).
             isolate: Keep the streams from attending to each other.
         """
 

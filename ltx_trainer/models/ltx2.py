@@ -11,6 +11,7 @@ import torch
 from diffusers import LTX2VideoTransformer3DModel
 from torch import Tensor, nn
 
+from ltx_trainer.diffusion.guidance import GuidanceScales
 from ltx_trainer.diffusion.tokens import ModelStream
 from ltx_trainer.models import names
 from ltx_trainer.models.codecs import open_audio_codec, open_video_codec
@@ -42,13 +43,13 @@ class Ltx2Family(Family):
 
     @property
     def sampling(self) -> SamplingDefaults:
+        last_block = self.facts.num_blocks - 1
         return SamplingDefaults(
-            video_cfg=3.0,
-            audio_cfg=7.0,
-            stg=1.0,
-            stg_blocks=(min(STG_BLOCK, self.facts.num_blocks - 1),),
-            modality=3.0,
-            rescale=0.7,
+            scales={
+                "video": GuidanceScales(cfg=3.0, stg=1.0, modality=3.0, rescale=0.7),
+                "audio": GuidanceScales(cfg=7.0, stg=1.0, modality=3.0, rescale=0.7),
+            },
+            stg_blocks=(min(STG_BLOCK, last_block),),
         )
 
     def encode_prompts(self, texts: Sequence[str], device: torch.device) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -81,7 +82,7 @@ class Ltx2Family(Family):
         streams: Mapping[str, ModelStream],
         prompt: Mapping[str, Tensor],
         *,
-        perturbed_blocks: tuple[int, ...] = (),
+        stg_blocks: tuple[int, ...] = (),
         isolate: bool = False,
     ) -> dict[str, Tensor]:
         video = streams["video"] if "video" in streams else self._nothing_seen(streams["audio"])
@@ -98,7 +99,7 @@ class Ltx2Family(Family):
             video_coords=video.coordinates,
             audio_coords=audio.coordinates,
             isolate_modalities=isolate or len(streams) == 1,
-            spatio_temporal_guidance_blocks=list(perturbed_blocks),
+            spatio_temporal_guidance_blocks=list(stg_blocks),
             return_dict=False,
         )
         velocities = {"video": video_velocity, "audio": audio_velocity}

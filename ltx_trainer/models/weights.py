@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from diffusers import ModelMixin
 from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ltx_trainer.errors import ModelError
@@ -74,6 +74,19 @@ def working_dtype(folder: Path, device: torch.device) -> torch.dtype:
         return torch.bfloat16
     with safe_open(min(folder.glob("*.safetensors")), framework="pt") as weights:
         return weights.get_tensor(min(weights.keys())).dtype
+
+
+def read_weight(folder: Path, name: str) -> Tensor:
+    """Read one weight as it stands in its file.
+
+    Raises:
+        ModelError: No file of the folder holds it.
+    """
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as weights:
+            if name in weights.keys():  # noqa: SIM118 - not a mapping
+                return weights.get_tensor(name)
+    raise ModelError(f"{folder} holds no weight {name}. Fetch or convert the model again.")
 
 
 @contextmanager

@@ -5,34 +5,17 @@ A dictionary by stream has `video`, and `audio` unless the run is silent.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from ltx_trainer.diffusion import GuidanceScales, Stream, clean_estimate, euler_step, guide, sampling_sigmas
+from ltx_trainer.diffusion import Stream, clean_estimate, euler_step, guide, sampling_sigmas
 from ltx_trainer.models.family import Family
+from ltx_trainer.validate.sampling import Sampling
 
 Prompt = Mapping[str, Tensor]
 TokensByStream = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How previews are sampled.
-
-    Attributes:
-        num_steps: Denoising steps.
-        seed: Of the noise that every preview starts from.
-        scales: Guidance of each stream.
-        perturbed_blocks: Blocks whose self-attention STG leaves out.
-    """
-
-    num_steps: int
-    seed: int
-    scales: Mapping[str, GuidanceScales]
-    perturbed_blocks: tuple[int, ...]
 
 
 @torch.no_grad()
@@ -87,15 +70,15 @@ class _GuidedModel:
         self._negative = negative
         self._sampling = sampling
         scales = [sampling.scales[name] for name in streams]
-        self._uses_text = any(scale.text > 1 for scale in scales)
-        self._uses_perturbation = any(scale.perturbation > 0 for scale in scales)
+        self._uses_cfg = any(scale.cfg > 1 for scale in scales)
+        self._uses_stg = any(scale.stg > 0 for scale in scales)
         self._uses_modality = len(streams) > 1 and any(scale.modality > 1 for scale in scales)
 
     def estimate(self, tokens: TokensByStream, sigma: float) -> TokensByStream:
         """Estimate the clean tokens of each stream from `tokens` at noise level `sigma`."""
         plain = self._pass(tokens, sigma, self._prompt)
-        negative = self._pass(tokens, sigma, self._negative) if self._uses_text else {}
-        perturbed = self._pass(tokens, sigma, self._prompt, perturbed=True) if self._uses_perturbation else {}
+        negative = self._pass(tokens, sigma, self._negative) if self._uses_cfg else {}
+        perturbed = self._pass(tokens, sigma, self._prompt, perturbed=True) if self._uses_stg else {}
         isolated = self._pass(tokens, sigma, self._prompt, isolate=True) if self._uses_modality else {}
         return {
             name: guide(
@@ -119,7 +102,7 @@ class _GuidedModel:
             self._transformer,
             seen,
             prompt,
-            perturbed_blocks=self._sampling.perturbed_blocks if perturbed else (),
+            stg_blocks=self._sampling.stg_blocks if perturbed else (),
             isolate=isolate,
         )
         return {name: clean_estimate(seen[name], velocity) for name, velocity in velocities.items()}

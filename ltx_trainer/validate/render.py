@@ -2,20 +2,20 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ltx_trainer import media
 from ltx_trainer.artifacts import CachedPreview, CachedSet, Render
 from ltx_trainer.atomic import write_text
-from ltx_trainer.config import Settings
 from ltx_trainer.diffusion import (
-    GuidanceScales,
     Stream,
     audio_latents,
     audio_tokens,
@@ -27,9 +27,45 @@ from ltx_trainer.diffusion import (
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import adapter_state
 from ltx_trainer.tensorfile import tensor_bytes
-from ltx_trainer.validate.denoise import Sampling, denoise
+from ltx_trainer.validate.denoise import denoise
+from ltx_trainer.validate.sampling import Sampling
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Previews:
+    """The previews of a run, to be rendered at any step of its training.
+
+    Attributes:
+        family: The base model's family.
+        transformer: The base with the adapter.
+        cached: Holds the validation items.
+        sampling: Steps, seed and guidance.
+        folder: Where previews go, a folder for each step.
+        accelerator: Device, and the other processes.
+        on_render: Told of what was rendered, on the main process.
+    """
+
+    family: Family
+    transformer: nn.Module
+    cached: CachedSet
+    sampling: Sampling
+    folder: Path
+    accelerator: Accelerator
+    on_render: Callable[[Render], object]
+
+    def render(self, step: int) -> Render | None:
+        """Render on the main process while the others wait; None elsewhere, and in a run without validation items."""
+        render = None
+        if self.cached.previews and self.accelerator.is_main_process:
+            device = self.accelerator.device
+            render = render_previews(
+                self.family, self.transformer, self.cached, self.sampling, self.folder, step=step, device=device
+            )
+            self.on_render(render)
+        self.accelerator.wait_for_everyone()
+        return render
 
 
 def render_previews(
@@ -73,25 +109,6 @@ def render_previews(
     media.join_videos(items, render.joined)
     write_text(note, origin)
     return render
-
-
-def sampling_of(settings: Settings, family: Family) -> Sampling:
-    """Fill what the settings leave open from the family's own defaults."""
-    chosen, own = settings.validation, family.sampling
-    modality = own.modality if chosen.modality is None else chosen.modality
-    rescale = own.rescale if chosen.rescale is None else chosen.rescale
-    video = own.video_cfg if chosen.video_cfg is None else chosen.video_cfg
-    audio = own.audio_cfg if chosen.audio_cfg is None else chosen.audio_cfg
-    perturbation = settings.input.stg_scale
-    return Sampling(
-        num_steps=chosen.steps,
-        seed=chosen.seed,
-        scales={
-            "video": GuidanceScales(video, perturbation, modality, rescale),
-            "audio": GuidanceScales(audio, perturbation, modality, rescale),
-        },
-        perturbed_blocks=own.stg_blocks if chosen.stg_blocks is None else chosen.stg_blocks,
-    )
 
 
 def _origin(transformer: nn.Module, cached: CachedSet, sampling: Sampling) -> str:

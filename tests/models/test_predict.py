@@ -78,7 +78,7 @@ def predict(family: Family, transformer: nn.Module, recorded: dict[str, Tensor],
         transformer,
         streams(recorded, case),
         prompt(recorded),
-        perturbed_blocks=tuple(CASES[case]["stg_blocks"]),
+        stg_blocks=tuple(CASES[case]["stg_blocks"]),
         isolate=CASES[case]["modalities_isolated"],
     )
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from ltx_trainer.artifacts import CachedSet, Render
 from ltx_trainer.config import Settings
+from ltx_trainer.errors import ConfigError
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import attach_lora
 from ltx_trainer.validate import render_previews, sampling_of
@@ -65,6 +66,18 @@ def test_another_adapter_is_rendered_again(
                 weight.fill_(0.1)
 
     assert render(load()).joined.read_bytes() != before
+
+
+def test_a_block_that_is_not_there_is_refused_for_stg(load: Load, family: Family) -> None:
+    with pytest.raises(ConfigError, match=r"names block 28; this model has blocks 0 to 3"):
+        sampling_of(load("validation.stg_blocks=[1, 28]"), family)
+
+
+def test_what_the_settings_say_goes_before_the_familys_own(load: Load, family: Family) -> None:
+    sampling = sampling_of(load("validation.audio_cfg=2", "validation.rescale=0", "input.stg_scale=0.5"), family)
+
+    assert (sampling.scales["video"].cfg, sampling.scales["audio"].cfg) == (3, 2)
+    assert {(scale.stg, scale.modality, scale.rescale) for scale in sampling.scales.values()} == {(0.5, 3, 0)}
 
 
 def test_rendering_leaves_random_state_and_mode_as_they_were(

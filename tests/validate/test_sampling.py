@@ -28,7 +28,7 @@ SAMPLING = Sampling(
     num_steps=5,
     seed=11,
     scales={"video": GuidanceScales(3, 1, 3, 0.7), "audio": GuidanceScales(7, 1, 3, 0.7)},
-    perturbed_blocks=(1,),
+    stg_blocks=(1,),
 )
 PROMPT, NEGATIVE = "a red ball rolls", "blurry"
 
@@ -158,6 +158,6 @@ def test_perturbing_no_block_would_be_no_guidance_and_a_block_is(
         seen = {name: stream.at(noise[name], torch.ones(1)) for name, stream in streams.items()}
         with torch.no_grad():
             plain = family.predict(transformer, seen, prompts[PROMPT])
-            perturbed = family.predict(transformer, seen, prompts[PROMPT], perturbed_blocks=(1,))
+            perturbed = family.predict(transformer, seen, prompts[PROMPT], stg_blocks=(1,))
 
     assert not torch.allclose(plain["video"], perturbed["video"], atol=1e-4)
