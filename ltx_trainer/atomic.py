@@ -20,18 +20,37 @@ def whole_file(path: Path) -> Iterator[Path]:
         OutOfResources: The disk is full.
         ConfigError: The folder cannot be written to, or is none, or `path` is one.
     """
-    beside: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    with _disk_errors(path):
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
         beside = Path(name)
-        yield beside
-        with beside.open("rb") as written:
-            os.fsync(written.fileno())
-        beside.chmod(0o644)
-        beside.replace(path)
-        beside = None
+        try:
+            yield beside
+            with beside.open("rb") as written:
+                os.fsync(written.fileno())
+            beside.chmod(0o644)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless it is there.
+
+    Raises:
+        OutOfResources: The disk is full.
+        ConfigError: It cannot be made there.
+    """
+    with _disk_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Give what the disk refuses its own error."""
+    try:
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OutOfResources(f"No space left on the disk of {path.parent} while writing {path.name}.") from error
@@ -40,9 +59,6 @@ def whole_file(path: Path) -> Iterator[Path]:
                 f"{path} cannot be written: {error.strerror}. Give another folder under paths."
             ) from error
         raise
-    finally:
-        if beside is not None:
-            beside.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

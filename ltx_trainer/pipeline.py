@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ltx_trainer import report
 from ltx_trainer.artifacts import Clips, LeftOut, Preview
-from ltx_trainer.atomic import write_text
+from ltx_trainer.atomic import make_folder, write_text
 from ltx_trainer.config import Settings, settings_as_yaml
 from ltx_trainer.geometry import ClipShape
 from ltx_trainer.ingest import ingest_archive
@@ -77,7 +77,7 @@ def run(settings: Settings, space: Space, until: Stage, console: Console) -> Non
 def look(settings: Settings, space: Space) -> Plan:
     """Find out what a run would do: read the archive, the model's facts and the media, without torch."""
     mode, request = settings.mode, settings.input
-    space.cache.mkdir(parents=True, exist_ok=True)
+    make_folder(space.cache)
     # Of several processes one does the work; the others wait and find it done.
     with FileLock(space.cache / ".lock"):
         manifest = ingest_archive(Path(request.training_data_url).expanduser(), mode, space.cache / "archives")
@@ -124,11 +124,20 @@ def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Co
     with accelerator.main_process_first():
         negative_prompt, still_crf = request.validation_negative_prompt, settings.validation.still_crf
         cached = cache.fill_cache(
-            family, plan.clips, plan.previews, negative_prompt, space.cache, still_crf=still_crf, device=device
+            family,
+            plan.clips,
+            plan.previews,
+            negative_prompt,
+            space.cache,
+            still_crf=still_crf,
+            device=device,
+            track=report.track(console),
         )
     if main:
+        left_out = (*plan.left_out, *cached.left_out)
         trained_on = [clip for clip in plan.clips.clips if clip.name not in {item.name for item in cached.left_out}]
-        report.write_record(space.output, trained_on, (*plan.left_out, *cached.left_out), with_audio=with_audio)
+        report.show_left_out(console, left_out)
+        report.write_record(space.output, trained_on, left_out, with_audio=with_audio)
         write_text(space.output / "config.yaml", settings_as_yaml(settings))
     if until is Stage.PREPARE:
         return

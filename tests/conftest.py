@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from rich.console import Console
 
 from ltx_trainer.artifacts import CachedSet
 from ltx_trainer.cache import fill_cache
@@ -22,6 +23,7 @@ from ltx_trainer.models import ModelFacts, read_model
 from ltx_trainer.models.family import Family, open_family
 from ltx_trainer.models.miniature import write_miniature
 from ltx_trainer.pipeline import Space, look
+from ltx_trainer.report import track
 
 
 class ClipWriter(Protocol):
@@ -143,7 +145,14 @@ def fill(tmp_path_factory: pytest.TempPathFactory, family: Family) -> Callable[[
     def run(settings: Settings) -> CachedSet:
         plan = look(settings, Space(folder / "out", folder))
         return fill_cache(
-            family, plan.clips, plan.previews, "blurry", folder, still_crf=None, device=torch.device("cpu")
+            family,
+            plan.clips,
+            plan.previews,
+            "blurry",
+            folder,
+            still_crf=None,
+            device=torch.device("cpu"),
+            track=track(Console(quiet=True)),
         )
 
     return run

@@ -133,10 +133,10 @@ def test_a_second_run_computes_nothing_and_an_edited_caption_is_encoded_alone(ro
     changed = road.go("--output", tmp_path / "out", "--set", f"input.training_data_url={edited}", stage="prepare")
 
     assert "8 distinct, 0 to encode" in again
-    assert "Pictures: 4 clips, 0 to encode" in again
-    assert "Sounds: 4 clips, 0 to encode" in again
+    assert "Video: 4 clips, 0 to encode" in again
+    assert "Audio: 4 clips, 0 to encode" in again
     assert "8 distinct, 1 to encode" in changed
-    assert "Pictures: 4 clips, 0 to encode" in changed
+    assert "Video: 4 clips, 0 to encode" in changed
 
 
 def test_a_finished_run_said_again_gives_the_same_bytes(road: Road) -> None:

@@ -1,13 +1,15 @@
 """Clips to tensors on disk. What is there already is not computed again."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ltx_trainer import media
 from ltx_trainer.artifacts import (
@@ -23,17 +25,26 @@ from ltx_trainer.artifacts import (
     Soundtrack,
     SourceFile,
 )
-from ltx_trainer.cache.key import DECODING, FileDigests, tensor_key
+from ltx_trainer.cache.key import FileDigests, audio_key, tensor_key, video_key
 from ltx_trainer.cache.store import TensorStore
 from ltx_trainer.errors import DatasetError, MediaError
 from ltx_trainer.geometry import midpoint_times
-from ltx_trainer.models.family import Family
+from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
 
 logger = logging.getLogger(__name__)
 
 EMPTY_PROMPT = ""
 
-Name = TypeVar("Name", str, int)
+Codec = TypeVar("Codec", VideoCodec, AudioCodec)
+Item = TypeVar("Item")
+
+
+class Tracker(Protocol):
+    """Shows how far a loop is."""
+
+    def __call__(self, items: Iterable[Item], what: str, total: int, /) -> Iterable[Item]:
+        """Give the items one by one; there are `total`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -45,12 +56,14 @@ class Cache:
         device: Where to compute.
         store: Where tensors lie.
         digests: Of weights and media.
+        track: Shows how far the encoding is.
     """
 
     family: Family
     device: torch.device
     store: TensorStore
     digests: FileDigests
+    track: Tracker
 
     def weights(self, component: str) -> str:
         """Say what a component computes with: its weights and config, and the device, which decides the precision."""
@@ -66,6 +79,7 @@ def fill_cache(
     *,
     still_crf: int | None,
     device: torch.device,
+    track: Tracker,
 ) -> CachedSet:
     """Encode every caption, picture and sound of a run, one large component on the device at a time.
 
@@ -77,20 +91,23 @@ def fill_cache(
         folder: The cache.
         still_crf: H.264 quality that a preview's still image is first compressed at; None leaves it as it is.
         device: Where to compute.
+        track: Shows how far the encoding is.
 
     Raises:
         DatasetError: The media of every clip failed.
         OutOfResources: The disk is full.
     """
-    cache = Cache(family, device, TensorStore(folder / "tensors"), FileDigests(folder / "digests"))
+    cache = Cache(family, device, TensorStore(folder / "tensors"), FileDigests(folder / "digests"), track)
     captions = [clip.caption for clip in clips.clips]
     prompts = _fill_prompts(cache, [*captions, EMPTY_PROMPT, negative_prompt, *(item.prompt for item in previews)])
-    stills = {index: item.first_frame for index, item in enumerate(previews) if item.first_frame is not None}
-    first_frames, _ = _fill_video(cache, stills, still_crf=still_crf, may_fail=False)
+    stills = {str(index): item.first_frame for index, item in enumerate(previews) if item.first_frame is not None}
+    first_frames, unreadable = _fill_video(cache, stills, still_crf=still_crf)
+    if unreadable:
+        raise MediaError("\n".join(unreadable.values()))
     footage = {clip.name: clip.footage[Role.TARGET] for clip in clips.clips if clip.footage}
-    videos, no_video = _fill_video(cache, footage, still_crf=None, may_fail=True)
+    videos, no_video = _fill_video(cache, footage, still_crf=None)
     soundtracks = {
-        clip.name: clip.soundtrack[Role.TARGET] for clip in clips.clips if clip.soundtrack and clip.name not in no_video
+        clip.name: clip.soundtrack[Role.TARGET] for clip in clips.clips if clip.name in videos and clip.soundtrack
     }
     sounds, no_sound = _fill_audio(cache, soundtracks, footage)
 
@@ -113,7 +130,7 @@ def fill_cache(
         empty_prompt=prompts[EMPTY_PROMPT],
         negative_prompt=prompts[negative_prompt],
         previews=tuple(
-            CachedPreview(item.shape, prompts[item.prompt], first_frames.get(index))
+            CachedPreview(item.shape, prompts[item.prompt], first_frames.get(str(index)))
             for index, item in enumerate(previews)
         ),
         with_audio=clips.with_audio,
@@ -136,101 +153,79 @@ def _fill_prompts(cache: Cache, texts: Iterable[str]) -> dict[str, Path]:
     missing = [text for text, path in paths.items() if not path.is_file()]
     logger.info("Prompts: %d distinct, %d to encode.", len(paths), len(missing))
     if missing:
-        for text, embeddings in cache.family.encode_prompts(missing, cache.device):
+        encoded = cache.family.encode_prompts(missing, cache.device)
+        for text, embeddings in cache.track(encoded, "prompts", len(missing)):
             cache.store.write(paths[text], embeddings)
     return paths
 
 
 def _fill_video(
-    cache: Cache, footage: Mapping[Name, Footage], *, still_crf: int | None, may_fail: bool
-) -> tuple[dict[Name, Path], dict[Name, str]]:
+    cache: Cache, footage: Mapping[str, Footage], *, still_crf: int | None
+) -> tuple[dict[str, Path], dict[str, str]]:
     """Encode pictures; give the files, and the reason for each that failed."""
     if not footage:
         return {}, {}
     weights = cache.weights("vae")
-    paths = {name: cache.store.path("video", _video_key(item, weights, still_crf)) for name, item in footage.items()}
-    missing = {paths[name]: name for name in footage if not paths[name].is_file()}
-    logger.info("Pictures: %d clips, %d to encode.", len(paths), len(missing))
-    failed: dict[Name, str] = {}
-    if missing:
-        with cache.family.video_codec(cache.device) as codec:
-            for path, name in missing.items():
-                try:
-                    _check_unchanged(footage[name].source, cache.digests)
-                    frames = _pictures(footage[name], still_crf)
-                except MediaError as error:
-                    if not may_fail:
-                        raise
-                    failed[name] = str(error)
-                    continue
-                cache.store.write(path, {"latents": codec.encode(torch.from_numpy(frames))})
-    return {name: path for name, path in paths.items() if path.is_file()}, _with_twins(failed, paths)
+
+    def encode(codec: VideoCodec, name: str) -> Tensor:
+        return codec.encode(torch.from_numpy(_pictures(footage[name], still_crf)))
+
+    return _fill_latents(
+        cache,
+        "video",
+        {name: item.source for name, item in footage.items()},
+        {name: video_key(item, weights, still_crf) for name, item in footage.items()},
+        cache.family.video_codec,
+        encode,
+    )
 
 
 def _fill_audio(
     cache: Cache, soundtracks: Mapping[str, Soundtrack], footage: Mapping[str, Footage]
 ) -> tuple[dict[str, Path], dict[str, str]]:
-    """Encode sounds; give the files, and the reason for each that failed."""
+    """Encode sounds, as long as their pictures; give the files, and the reason for each that failed."""
     audio = cache.family.facts.audio
     if not soundtracks or audio is None:
         return {}, {}
     weights = cache.weights("audio_vae")
     lengths = {name: footage[name].shape.num_audio_tokens(audio.tokens_per_second) for name in soundtracks}
-    paths = {
-        name: cache.store.path("audio", _audio_key(item, weights, lengths[name])) for name, item in soundtracks.items()
-    }
-    missing = {paths[name]: name for name in soundtracks if not paths[name].is_file()}
-    logger.info("Sounds: %d clips, %d to encode.", len(paths), len(missing))
-    failed: dict[str, str] = {}
-    if missing:
-        with cache.family.audio_codec(cache.device) as codec:
-            for path, name in missing.items():
-                try:
-                    _check_unchanged(soundtracks[name].source, cache.digests)
-                    samples = _sound(soundtracks[name], audio.rate_hz)
-                except MediaError as error:
-                    failed[name] = str(error)
-                    continue
-                latents = codec.encode(torch.from_numpy(samples), lengths[name])
-                cache.store.write(path, {"latents": latents})
-    return {name: path for name, path in paths.items() if path.is_file()}, _with_twins(failed, paths)
 
+    def encode(codec: AudioCodec, name: str) -> Tensor:
+        return codec.encode(torch.from_numpy(_sound(soundtracks[name], audio.rate_hz)), lengths[name])
 
-def _with_twins(failed: Mapping[Name, str], paths: Mapping[Name, Path]) -> dict[Name, str]:
-    """Extend the reasons to clips that share a failed clip's key."""
-    reasons = {paths[name]: reason for name, reason in failed.items()}
-    return {name: reasons[path] for name, path in paths.items() if path in reasons}
-
-
-def _video_key(footage: Footage, weights: str, still_crf: int | None) -> str:
-    return tensor_key(
-        "video",
-        decoding=DECODING,
-        source=footage.source.sha256,
-        kind=footage.source.kind,
-        start=footage.start_seconds,
-        span=footage.span_seconds,
-        num_frames=footage.shape.num_frames,
-        size=str(footage.shape.size),
-        still_crf=still_crf,
-        weights=weights,
-    )
-
-
-def _audio_key(soundtrack: Soundtrack, weights: str, num_tokens: int) -> str:
-    stretched = soundtrack.preserve_pitch and soundtrack.span_seconds != soundtrack.duration_seconds
-    return tensor_key(
+    return _fill_latents(
+        cache,
         "audio",
-        decoding=DECODING,
-        source=soundtrack.source.sha256,
-        start=soundtrack.start_seconds,
-        span=soundtrack.span_seconds,
-        duration=soundtrack.duration_seconds,
-        stretched=stretched,
-        gain=soundtrack.gain,
-        num_tokens=num_tokens,
-        weights=weights,
+        {name: item.source for name, item in soundtracks.items()},
+        {name: audio_key(item, weights, lengths[name]) for name, item in soundtracks.items()},
+        cache.family.audio_codec,
+        encode,
     )
+
+
+def _fill_latents(
+    cache: Cache,
+    kind: str,
+    sources: Mapping[str, SourceFile],
+    keys: Mapping[str, str],
+    open_codec: Callable[[torch.device], AbstractContextManager[Codec]],
+    encode: Callable[[Codec, str], Tensor],
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """Encode what is missing, each distinct key once; give the files by clip, and the reasons of those that failed."""
+    paths = {name: cache.store.path(kind, key) for name, key in keys.items()}
+    missing = {path: name for name, path in paths.items() if not path.is_file()}
+    logger.info("%s: %d clips, %d to encode.", kind.capitalize(), len(paths), len(missing))
+    reasons: dict[Path, str] = {}
+    if missing:
+        with open_codec(cache.device) as codec:
+            for path, name in cache.track(missing.items(), kind, len(missing)):
+                try:
+                    _check_unchanged(sources[name], cache.digests)
+                    cache.store.write(path, {"latents": encode(codec, name)})
+                except MediaError as error:
+                    reasons[path] = str(error)
+    there = {name: path for name, path in paths.items() if path not in reasons}
+    return there, {name: reasons[path] for name, path in paths.items() if path in reasons}
 
 
 def _check_unchanged(source: SourceFile, digests: FileDigests) -> None:
@@ -253,7 +248,8 @@ def _pictures(footage: Footage, still_crf: int | None) -> np.ndarray:
         frame = media.decode_image(footage.source.path, footage.shape.size)
         if still_crf is not None:
             frame = media.recompress_still(frame, crf=still_crf)
-        return frame[None]
+        # A copy, because torch takes no array that is read-only, as that of an image may be.
+        return frame[None].copy()
     times = midpoint_times(footage.start_seconds, footage.span_seconds, footage.shape.num_frames)
     return media.decode_frames(footage.source.path, times, footage.shape.size)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from ltx_trainer.artifacts import Footage, Soundtrack
 from ltx_trainer.atomic import write_text
 
 DECODING = 1
@@ -18,6 +19,39 @@ def tensor_key(content: str, /, **facts: Fact) -> str:
     """Name a tensor by what it is made from, as 64 hexadecimal digits."""
     written = {name: str(fact) if isinstance(fact, Fraction) else fact for name, fact in facts.items()}
     return hashlib.sha256(json.dumps([content, written], sort_keys=True).encode()).hexdigest()
+
+
+def video_key(footage: Footage, weights: str, still_crf: int | None) -> str:
+    """Name the latents of pictures. Names, captions and rates are not in it: they do not change the tensor."""
+    return tensor_key(
+        "video",
+        decoding=DECODING,
+        source=footage.source.sha256,
+        kind=footage.source.kind,
+        start=footage.start_seconds,
+        span=footage.span_seconds,
+        num_frames=footage.shape.num_frames,
+        size=str(footage.shape.size),
+        still_crf=still_crf,
+        weights=weights,
+    )
+
+
+def audio_key(soundtrack: Soundtrack, weights: str, num_tokens: int) -> str:
+    """Name the latents of a sound; how to stretch is in it only where the sound is stretched."""
+    stretched = soundtrack.preserve_pitch and soundtrack.span_seconds != soundtrack.duration_seconds
+    return tensor_key(
+        "audio",
+        decoding=DECODING,
+        source=soundtrack.source.sha256,
+        start=soundtrack.start_seconds,
+        span=soundtrack.span_seconds,
+        duration=soundtrack.duration_seconds,
+        stretched=stretched,
+        gain=soundtrack.gain,
+        num_tokens=num_tokens,
+        weights=weights,
+    )
 
 
 class FileDigests:

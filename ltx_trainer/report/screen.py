@@ -1,14 +1,16 @@
 """What a person sees while a run goes on: tables, and progress that stays in one line on a terminal."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import track as track_on_terminal
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +18,9 @@ from ltx_trainer.artifacts import Bundle, Clip, LeftOut, MediaKind, Role
 from ltx_trainer.modes import MODES
 
 LINES_OF_A_RUN = 20
+LINES_OF_A_LOOP = 10
+
+Item = TypeVar("Item")
 
 
 class Measured(Protocol):
@@ -81,13 +86,33 @@ def training_progress(console: Console, num_steps: int, *, enabled: bool) -> Ite
         yield progress
 
 
+def track(console: Console) -> Callable[[Iterable[Item], str, int], Iterator[Item]]:
+    """Make what shows how far a loop is: a bar on a terminal, a line for each tenth elsewhere."""
+
+    def show(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
+        if console.is_terminal:
+            yield from track_on_terminal(items, description=what, total=total, console=console, transient=True)
+            return
+        for done, item in enumerate(items, start=1):
+            yield item
+            if done % max(1, total // LINES_OF_A_LOOP) == 0 and total > LINES_OF_A_LOOP:
+                console.print(f"{what} {done}/{total}")
+
+    return show
+
+
 def show_modes(console: Console) -> None:
-    """Print the table of modes."""
-    table = Table("mode", "endpoint", "learns", "files in the archive", "own fields", "a validation item has")
+    """Print the table of modes, a paragraph for each: as rows its columns would not fit a terminal."""
     for mode in MODES:
-        fields = ", ".join(sorted(mode.fields))
-        table.add_row(mode.name, mode.endpoint, mode.summary, mode.files, fields, ", ".join(mode.preview_fields))
-    console.print(table)
+        facts = Table.grid(padding=(0, 2, 0, 0))
+        facts.add_column(no_wrap=True)
+        facts.add_column(overflow="fold")
+        facts.add_row("endpoint", mode.endpoint)
+        facts.add_row("in the archive", mode.files)
+        facts.add_row("own fields", ", ".join(sorted(mode.fields)))
+        facts.add_row("validation item", ", ".join(mode.preview_fields))
+        console.print(Text(f"{mode.name}: {mode.summary}", style="bold"))
+        console.print(Padding(facts, (0, 0, 1, 2)))
 
 
 def show_data(console: Console, clips: Sequence[Clip], left_out: Sequence[LeftOut], *, with_audio: bool) -> None:
@@ -100,6 +125,11 @@ def show_data(console: Console, clips: Sequence[Clip], left_out: Sequence[LeftOu
     head = ["clip", "seconds", *([] if alike else ["becomes"]), "caption"]
     rows = [[clip.name, _span(clip), *([] if alike else [_shape(clip)]), clip.caption] for clip in clips]
     _print_rows(console, f"{what}, {'with sound' if with_audio else 'silent'}", head, rows)
+    show_left_out(console, left_out)
+
+
+def show_left_out(console: Console, left_out: Sequence[LeftOut]) -> None:
+    """Print what is not trained on, with each reason; nothing if all is."""
     if left_out:
         rows = [[item.name, item.reason] for item in left_out]
         _print_rows(console, f"{len(left_out)} left out", ["left out", "because"], rows)

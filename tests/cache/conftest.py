@@ -1,0 +1,158 @@
+"""Clips of tiny real media, a cache to fill with them, and disks that are full or read-only."""
+
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from ltx_trainer.artifacts import CachedSet, Clip, Clips, Footage, MediaKind, Preview, Role, Soundtrack, SourceFile
+from ltx_trainer.cache import fill_cache
+from ltx_trainer.geometry import ClipShape, FrameSize
+from ltx_trainer.models.family import Family
+from ltx_trainer.report import track
+
+CPU = torch.device("cpu")
+SIZE = FrameSize(64, 64)
+
+
+def source_of(path: Path) -> SourceFile:
+    kind = MediaKind.IMAGE if path.suffix == ".png" else MediaKind.VIDEO
+    return SourceFile(path.name, path, hashlib.sha256(path.read_bytes()).hexdigest(), kind)
+
+
+def clip_of(
+    path: Path,
+    *,
+    caption: str = "a red ball",
+    num_frames: int = 5,
+    size: FrameSize = SIZE,
+    start_seconds: Fraction = Fraction(0),
+    span_seconds: Fraction | None = None,
+    gain: float = 1.0,
+    with_sound: bool = False,
+) -> Clip:
+    """Cut a clip out of a video of 12 frames at 24 fps; it is scaled in time if a span is given."""
+    source, shape = source_of(path), ClipShape(num_frames, size, Fraction(24))
+    span = shape.duration_seconds if span_seconds is None else span_seconds
+    footage = Footage(source, start_seconds, span, shape)
+    soundtrack = Soundtrack(source, start_seconds, span, shape.duration_seconds, preserve_pitch=True, gain=gain)
+    return Clip(path.stem, caption, {Role.TARGET: footage}, {Role.TARGET: soundtrack} if with_sound else {})
+
+
+def fill_of(
+    family: Family,
+    folder: Path,
+    *clips: Clip,
+    previews: Sequence[Preview] = (),
+    negative_prompt: str = "blurry",
+    still_crf: int | None = 33,
+) -> CachedSet:
+    prepared = Clips(clips, (), with_audio=any(clip.soundtrack for clip in clips))
+    return fill_cache(
+        family,
+        prepared,
+        previews,
+        negative_prompt,
+        folder,
+        still_crf=still_crf,
+        device=CPU,
+        track=track(Console(quiet=True)),
+    )
+
+
+@pytest.fixture
+def as_source() -> Callable[[Path], SourceFile]:
+    return source_of
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory, write_clip: Any) -> Path:
+    """Two videos with sound: to be copied, never changed."""
+    folder = tmp_path_factory.mktemp("videos")
+    for seed, name in enumerate(("a", "b")):
+        write_clip(folder / f"{name}.mp4", seed=seed)
+    return folder
+
+
+@pytest.fixture
+def make_clip(tmp_path: Path, videos: Path) -> Callable[..., Clip]:
+    """Give a function that makes a clip of video `a` or `b`, which this test may damage."""
+
+    def make(name: str = "a", **facts: Any) -> Clip:
+        path = tmp_path / f"{name}.mp4"
+        if not path.exists():
+            shutil.copy(videos / path.name, path)
+        return clip_of(path, **facts)
+
+    return make
+
+
+@pytest.fixture
+def cache_folder(tmp_path: Path) -> Path:
+    """The cache of this test; empty, unless the test asks for `filled` too."""
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def fill(cache_folder: Path, family: Family) -> Callable[..., CachedSet]:
+    """Give a function that fills the cache of this test with the miniature, unless it is given others."""
+
+    def run(*clips: Clip, base: Family = family, folder: Path = cache_folder, **settings: Any) -> CachedSet:
+        return fill_of(base, folder, *clips, **settings)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def filled_folder(tmp_path_factory: pytest.TempPathFactory, videos: Path, family: Family) -> Path:
+    """A filled cache: to be copied, never changed."""
+    folder = tmp_path_factory.mktemp("filled")
+    fill_of(family, folder, clip_of(videos / "a.mp4", with_sound=True))
+    return folder
+
+
+@pytest.fixture
+def filled(
+    filled_folder: Path, cache_folder: Path, fill: Callable[..., CachedSet], make_clip: Callable[..., Clip]
+) -> CachedSet:
+    """What the cache of this test begins with: the clip of no facts, with sound."""
+    shutil.copytree(filled_folder, cache_folder)
+    return fill(make_clip(with_sound=True))
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """Mount a file system in memory for the length of the `with`, or skip the test where that is not allowed."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    try:
+        refused = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if refused.returncode:
+        pytest.skip(f"mounting is not allowed: {refused.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Give a function that gives a disk of a size in KiB."""
+    with ExitStack() as disks:
+        yield lambda kib: disks.enter_context(mounted(tmp_path / "small-disk", f"size={kib}k"))
+
+
+@pytest.fixture
+def read_only_disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted(tmp_path / "read-only-disk", "ro") as disk:
+        yield disk

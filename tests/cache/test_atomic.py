@@ -1,0 +1,89 @@
+"""Files that are whole or absent, on disks that are well, full and read-only."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ltx_trainer.atomic import whole_file, write_bytes, write_text
+from ltx_trainer.errors import ConfigError, OutOfResources
+
+
+def write_half(path: Path, interruption: BaseException) -> None:
+    with whole_file(path) as beside:
+        beside.write_bytes(b"hal")
+        raise interruption
+
+
+def test_what_is_written_is_there_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "a/b/c.txt"
+
+    write_text(path, "größer")
+
+    assert path.read_bytes() == "größer".encode()
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_others_may_read_what_is_written(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "file", b"content")
+
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
+def test_the_place_beside_keeps_the_extension_by_which_writers_choose_a_format(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "clip.mp4") as beside:
+        beside.write_bytes(b"")
+
+        assert beside.suffix == ".mp4"
+        assert beside.parent == tmp_path
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, ValueError])
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path, interruption: type[BaseException]) -> None:
+    with pytest.raises(interruption, match="halfway"):
+        write_half(tmp_path / "file", interruption("halfway"))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_write_leaves_what_was_there_before(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "before")
+
+    with pytest.raises(KeyboardInterrupt, match="halfway"):
+        write_half(tmp_path / "file", KeyboardInterrupt("halfway"))
+
+    assert (tmp_path / "file").read_text() == "before"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_full_disk_leaves_nothing_and_is_told_from_a_bug(small_disk: Callable[[int], Path]) -> None:
+    disk = small_disk(64)
+
+    with pytest.raises(OutOfResources, match=r"No space left on the disk of .* while writing big\.bin"):
+        write_bytes(disk / "big.bin", bytes(2**20))
+
+    assert list(disk.iterdir()) == []
+    write_bytes(disk / "small.bin", bytes(2**10))
+
+
+def test_a_read_only_folder_is_answered_with_what_to_change(read_only_disk: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Read-only file system\. Give another folder under paths"):
+        write_bytes(read_only_disk / "new/file", b"content")
+
+
+def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(ConfigError, match=r"file/a cannot be written: File exists"):
+        write_bytes(tmp_path / "file/a", b"content")
+    with pytest.raises(ConfigError, match=r"file/a/b cannot be written: Not a directory"):
+        write_bytes(tmp_path / "file/a/b", b"content")
+
+
+def test_a_folder_where_the_file_should_be_is_named_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "taken/inside").mkdir(parents=True)
+
+    with pytest.raises(ConfigError, match="taken cannot be written: Is a directory"):
+        write_bytes(tmp_path / "taken", b"content")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]

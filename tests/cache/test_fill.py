@@ -1,0 +1,388 @@
+"""The cache of the miniature, filled with tiny real media."""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ltx_trainer.artifacts import CachedExample, CachedSet, Footage, Preview, Role, SourceFile
+from ltx_trainer.cache import fill_cache
+from ltx_trainer.config import Settings
+from ltx_trainer.errors import DatasetError, MediaError, OutOfResources
+from ltx_trainer.geometry import ClipShape, FrameSize
+from ltx_trainer.media import decode_audio
+from ltx_trainer.models import read_model
+from ltx_trainer.models.family import Family, open_family
+from ltx_trainer.pipeline import Space, look
+from ltx_trainer.report import track
+
+CPU = torch.device("cpu")
+SHAPE = ClipShape(5, FrameSize(64, 64), Fraction(24))
+
+
+def tensors_in(folder: Path) -> set[Path]:
+    """List what lies in a cache under its final name; anything else would not be read as tensors."""
+    files = {path for path in (folder / "tensors").rglob("*") if path.is_file()}
+    for path in files:
+        assert len(path.stem) == 64
+        load_file(path)
+    return files
+
+
+def files_of(example: CachedExample) -> dict[str, Path]:
+    assert example.video is not None
+    assert example.audio is not None
+    return {"video": example.video, "audio": example.audio, "prompt": example.prompt}
+
+
+def changed(before: CachedSet, after: CachedSet) -> set[str]:
+    """Say which tensors of the only example have another name."""
+    old, new = (files_of(cached.examples[0]) for cached in (before, after))
+    return {kind for kind in old if old[kind] != new[kind]}
+
+
+def cut_short(source: SourceFile) -> None:
+    source.path.write_bytes(source.path.read_bytes()[: source.path.stat().st_size // 2])
+
+
+@pytest.fixture
+def still(tmp_path: Path, as_source: Callable[[Path], SourceFile]) -> Footage:
+    """A picture of noise, which a lossy codec changes."""
+    path = tmp_path / "still.png"
+    Image.fromarray(np.random.default_rng(4).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    return Footage(as_source(path), Fraction(0), Fraction(0), replace(SHAPE, num_frames=1))
+
+
+def test_every_tensor_has_the_shape_that_training_expects(fill: Any, make_clip: Any, family: Family) -> None:
+    cached = fill(make_clip(num_frames=9, size=FrameSize(96, 64), with_sound=True))
+    example, facts = cached.examples[0], family.facts
+    assert facts.audio is not None
+    assert example.shape is not None
+
+    video, audio = load_file(example.video)["latents"], load_file(example.audio)["latents"]
+    prompt = load_file(example.prompt)
+
+    assert video.shape == (facts.video_channels, 3, 4, 6)
+    assert audio.shape[1] == example.shape.num_audio_tokens(facts.audio.tokens_per_second) == 9
+    assert audio.shape == (facts.audio.latent_channels, 9, facts.audio.latent_mel_bins)
+    assert {name: len(tensor) for name, tensor in prompt.items()} == dict.fromkeys(("video", "audio"), 128)
+    assert video.dtype == audio.dtype == torch.float32
+
+
+def test_pictures_are_the_frames_of_the_span(fill: Any, make_clip: Any, family: Family) -> None:
+    clip = make_clip(num_frames=5, start_seconds=Fraction(3, 24))
+    with av.open(str(clip.footage[Role.TARGET].source.path)) as container:
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+    found = load_file(fill(clip).examples[0].video)["latents"]
+
+    with family.video_codec(CPU) as codec:
+        spans = {start: codec.encode(torch.from_numpy(frames[start : start + 5])) for start in range(8)}
+    # Not equal, because these frames were converted to RGB by other means.
+    assert min(spans, key=lambda start: (spans[start] - found).square().mean()) == 3
+
+
+def test_sound_is_that_of_the_span_made_louder_by_its_gain(fill: Any, make_clip: Any, family: Family) -> None:
+    clip = make_clip(start_seconds=Fraction(3, 24), gain=0.5, with_sound=True)
+    path = clip.footage[Role.TARGET].source.path
+    samples = decode_audio(path, start_seconds=Fraction(3, 24), span_seconds=Fraction(5, 24), rate_hz=16000)
+
+    found = load_file(fill(clip).examples[0].audio)["latents"]
+
+    with family.audio_codec(CPU) as codec:
+        expected = codec.encode(torch.from_numpy(samples * np.float32(0.5)), found.shape[1])
+    assert torch.equal(found, expected)
+
+
+def test_prompts_are_the_models_embeddings(fill: Any, make_clip: Any, family: Family) -> None:
+    cached = fill(make_clip(caption="two bells"))
+
+    ((_, expected),) = family.encode_prompts(["two bells"], CPU)
+
+    found = load_file(cached.examples[0].prompt)
+    assert {name: tensor.tolist() for name, tensor in found.items()} == {n: t.tolist() for n, t in expected.items()}
+
+
+def test_a_second_fill_computes_nothing(fill: Any, make_clip: Any, still: Footage, cache_folder: Path) -> None:
+    clips = [make_clip("a", with_sound=True), make_clip("b", caption="a bell", with_sound=True)]
+    previews = [Preview("a fox", SHAPE, still)]
+    first = fill(*clips, previews=previews)
+    written = {path: path.stat().st_mtime_ns for path in tensors_in(cache_folder)}
+
+    second = fill(*clips, previews=previews)
+
+    # Two pictures, two sounds, a still; two captions, a preview's prompt, the empty and the negative one.
+    assert first.computed == len(written) == 10
+    assert second == replace(first, computed=0)
+    assert {path: path.stat().st_mtime_ns for path in tensors_in(cache_folder)} == written
+
+
+def ruin(path: Path) -> None:
+    """Replace a file by zeros, and let it look unchanged."""
+    facts = path.stat()
+    path.write_bytes(bytes(facts.st_size))
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+def test_no_component_is_loaded_for_what_lies_there(
+    filled: CachedSet, fill: Any, make_clip: Any, own_miniature: Path
+) -> None:
+    copy = open_family(read_model(own_miniature, "ltx-2.3"))
+    assert fill(make_clip(with_sound=True), base=copy) == filled
+    for component in ("vae", "audio_vae", "text_encoder"):
+        ruin(min((own_miniature / component).glob("*.safetensors")))
+
+    assert fill(make_clip(with_sound=True), base=copy) == filled
+    with pytest.raises(SafetensorError, match="header"):
+        fill(make_clip(num_frames=9), base=copy)
+
+
+def test_another_caption_costs_one_file(fill: Any, make_clip: Any) -> None:
+    before = fill(make_clip("a"), make_clip("b", caption="a bell"))
+
+    after = fill(make_clip("a"), make_clip("b", caption="two bells"))
+
+    assert after.computed == 1
+    assert after.examples[0] == before.examples[0]
+    assert after.examples[1].prompt != before.examples[1].prompt
+    assert after.examples[1].video == before.examples[1].video
+
+
+def test_clips_of_one_caption_share_its_file(fill: Any, make_clip: Any) -> None:
+    cached = fill(
+        make_clip("a"),
+        make_clip("b"),
+        previews=[Preview("a red ball", SHAPE, None)],
+        negative_prompt="",
+    )
+
+    assert len({*(example.prompt for example in cached.examples), cached.previews[0].prompt}) == 1
+    assert cached.negative_prompt == cached.empty_prompt != cached.examples[0].prompt
+
+
+@pytest.mark.parametrize(
+    ("fact", "kinds"),
+    [
+        ({"num_frames": 9}, {"video", "audio"}),
+        ({"num_frames": 9, "span_seconds": Fraction(5, 24)}, {"video", "audio"}),
+        ({"span_seconds": Fraction(9, 24)}, {"video", "audio"}),
+        ({"size": FrameSize(96, 64)}, {"video"}),
+        ({"gain": 0.5}, {"audio"}),
+        ({"start_seconds": Fraction(1, 8)}, {"video", "audio"}),
+        ({"caption": "a bell"}, {"prompt"}),
+        ({"name": "b"}, {"video", "audio"}),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_fact_of_a_clip_names_what_it_changes_and_nothing_else(
+    filled: CachedSet, fill: Any, make_clip: Any, fact: dict[str, Any], kinds: set[str]
+) -> None:
+    cached = fill(make_clip(**fact, with_sound=True))
+
+    assert changed(filled, cached) == kinds
+    assert cached.computed == len(kinds)
+
+
+def test_how_to_stretch_matters_only_where_sound_is_stretched(filled: CachedSet, fill: Any, make_clip: Any) -> None:
+    def fill_with(**facts: Any) -> CachedSet:
+        clip = make_clip(with_sound=True)
+        return fill(replace(clip, soundtrack={Role.TARGET: replace(clip.soundtrack[Role.TARGET], **facts)}))
+
+    longer = Fraction(10, 24)
+    stretched = fill_with(span_seconds=longer)
+
+    assert changed(filled, fill_with(preserve_pitch=False)) == set()
+    assert changed(stretched, fill_with(span_seconds=longer, preserve_pitch=False)) == {"audio"}
+    assert changed(stretched, fill_with(span_seconds=Fraction(11, 24))) == {"audio"}
+
+
+@pytest.mark.parametrize(
+    ("component", "kinds"),
+    [
+        ("vae", {"video"}),
+        ("audio_vae", {"audio"}),
+        ("text_encoder", {"prompt"}),
+        ("connectors", {"prompt"}),
+        ("transformer", set()),
+    ],
+)
+def test_other_weights_name_what_they_compute_and_nothing_else(
+    filled: CachedSet, fill: Any, make_clip: Any, own_miniature: Path, component: str, kinds: set[str]
+) -> None:
+    weights = min((own_miniature / component).glob("*.safetensors"))
+    tensors = load_file(weights)
+    name = min(tensors)
+    save_file({**tensors, name: tensors[name] + 0.5}, weights, metadata={"format": "pt"})
+
+    cached = fill(make_clip(with_sound=True), base=open_family(read_model(own_miniature, "ltx-2.3")))
+
+    assert changed(filled, cached) == kinds
+
+
+def test_the_same_model_in_another_folder_computes_nothing(
+    filled: CachedSet, fill: Any, make_clip: Any, own_miniature: Path
+) -> None:
+    copy = open_family(read_model(own_miniature, "ltx-2.3"))
+
+    assert filled.computed == 0
+    assert fill(make_clip(with_sound=True), base=copy) == filled
+
+
+def test_settings_of_the_training_do_not_enter(tmp_path: Path, clip_archive: Path, miniature_folder: Path) -> None:
+    def cached(*, seed: int, **request: Any) -> CachedSet:
+        body = {"training_data_url": str(clip_archive), "number_of_frames": 9, "resolution": "low", **request}
+        settings = Settings.model_validate(
+            {
+                "endpoint": "fal-ai/ltx23-trainer-v2/t2v",
+                "input": body,
+                "model": {"base": str(miniature_folder)},
+                "training": {"seed": seed},
+            }
+        )
+        plan = look(settings, Space(tmp_path / "out", tmp_path / "cache"))
+        family = open_family(plan.facts)
+        return fill_cache(
+            family,
+            plan.clips,
+            plan.previews,
+            "",
+            tmp_path / "cache",
+            still_crf=33,
+            device=CPU,
+            track=track(Console(quiet=True)),
+        )
+
+    first = cached(seed=1)
+
+    assert len(first.examples) == 4
+    assert cached(seed=2, learning_rate=1e-3, rank=8, number_of_steps=7) == replace(first, computed=0)
+    assert cached(seed=1, trigger_phrase="TOK").computed == 4
+
+
+def test_a_still_is_compressed_as_its_preview_asks(fill: Any, make_clip: Any, still: Footage) -> None:
+    preview = [Preview("a fox", SHAPE, still)]
+
+    as_it_is, lossy = (fill(make_clip(), previews=preview, still_crf=crf).previews[0].first_frame for crf in (None, 51))
+
+    one, other = load_file(as_it_is)["latents"], load_file(lossy)["latents"]
+    assert one.shape == other.shape == (16, 1, 4, 4)
+    assert not torch.allclose(one, other, atol=0.1)
+
+
+def test_pictures_that_are_trained_on_are_not_compressed(fill: Any, make_clip: Any, still: Footage) -> None:
+    clip = replace(make_clip(), footage={Role.TARGET: still})
+
+    cached = fill(clip, previews=[Preview("a fox", SHAPE, still)], still_crf=None)
+
+    assert cached.examples[0].video == cached.previews[0].first_frame
+    assert cached.examples[0].video != fill(clip, previews=[Preview("a", SHAPE, still)]).previews[0].first_frame
+
+
+def test_a_silent_run_has_no_sound(fill: Any, make_clip: Any, cache_folder: Path) -> None:
+    cached = fill(make_clip())
+
+    assert cached.examples[0].audio is None
+    assert not cached.with_audio
+    assert not (cache_folder / "tensors/audio").exists()
+
+
+def test_a_video_cut_short_after_it_was_looked_at_costs_only_itself(
+    fill: Any, make_clip: Any, cache_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clips = [make_clip("a", with_sound=True), make_clip("b", with_sound=True)]
+    cut_short(clips[0].footage[Role.TARGET].source)
+
+    with caplog.at_level(logging.INFO):
+        cached = fill(*clips)
+
+    assert [example.name for example in cached.examples] == ["b"]
+    assert [item.name for item in cached.left_out] == ["a"]
+    assert "a.mp4 has changed since it was first read. Remove it and run again." in cached.left_out[0].reason
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        f"a is left out: {cached.left_out[0].reason}"
+    ]
+    assert "Audio: 1 clips, 1 to encode." in caplog.messages
+    assert len(tensors_in(cache_folder)) == cached.computed == 5
+
+
+def test_a_video_that_is_gone_costs_only_itself(fill: Any, make_clip: Any) -> None:
+    clips = [make_clip("a"), make_clip("b")]
+    clips[0].footage[Role.TARGET].source.path.unlink()
+
+    cached = fill(*clips)
+
+    assert [example.name for example in cached.examples] == ["b"]
+    assert "a.mp4 cannot be read: No such file or directory" in cached.left_out[0].reason
+
+
+def test_a_video_without_the_promised_sound_costs_only_itself(
+    fill: Any, make_clip: Any, tmp_path: Path, write_clip: Any
+) -> None:
+    write_clip(tmp_path / "a.mp4", with_sound=False)
+
+    cached = fill(make_clip("a", with_sound=True), make_clip("b", with_sound=True))
+
+    assert [example.name for example in cached.examples] == ["b"]
+    assert [(item.name, item.reason) for item in cached.left_out] == [("a", "a.mp4 has no audio track.")]
+
+
+def test_clips_of_one_damaged_file_are_all_left_out(fill: Any, make_clip: Any) -> None:
+    clip = make_clip("a")
+    twin = replace(clip, name="twin")
+    cut_short(clip.footage[Role.TARGET].source)
+
+    cached = fill(clip, twin, make_clip("b"))
+
+    assert {item.name for item in cached.left_out} == {"a", "twin"}
+
+
+def test_a_run_without_a_clip_that_decodes_is_refused_with_each_reason(fill: Any, make_clip: Any) -> None:
+    clips = [make_clip("a"), make_clip("b")]
+    for clip in clips:
+        cut_short(clip.footage[Role.TARGET].source)
+
+    with pytest.raises(DatasetError, match=r"None of the 2 clips .*\n  a: .*a\.mp4 has changed.*\n  b: .*b\.mp4 has"):
+        fill(*clips)
+
+
+def test_a_previews_still_that_changed_ends_the_run(fill: Any, make_clip: Any, still: Footage) -> None:
+    cut_short(still.source)
+
+    with pytest.raises(MediaError, match=r"still\.png has changed since it was first read"):
+        fill(make_clip(), previews=[Preview("a fox", SHAPE, still)])
+
+
+def test_what_an_interrupted_fill_wrote_is_kept_and_the_rest_is_computed(
+    fill: Any, make_clip: Any, cache_folder: Path
+) -> None:
+    misfit = make_clip("b", size=FrameSize(60, 60))
+    with pytest.raises(RuntimeError, match="size"):
+        fill(make_clip("a"), misfit)
+    whole = tensors_in(cache_folder)
+
+    resumed = fill(make_clip("a"), make_clip("b"))
+
+    assert {path.parts[-3] for path in whole} == {"prompt", "video"}
+    assert resumed.computed == 1
+    assert whole < tensors_in(cache_folder)
+
+
+def test_a_full_disk_leaves_only_whole_files(fill: Any, make_clip: Any, small_disk: Callable[[int], Path]) -> None:
+    disk = small_disk(128)
+
+    with pytest.raises(OutOfResources, match="No space left on the disk"):
+        fill(make_clip(), folder=disk)
+
+    assert len(tensors_in(disk)) == 2

@@ -1,0 +1,105 @@
+"""A LoRA on the miniature, random where training would have left values, as a checkpoint and as it is published."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ltx_trainer.artifacts import Adapter, Bundle
+from ltx_trainer.config import Settings
+from ltx_trainer.export import write_bundle
+from ltx_trainer.models.family import Family
+from ltx_trainer.models.lora import adapter_state, attach_lora, load_adapter_state
+from ltx_trainer.modes import find_mode
+from ltx_trainer.train.state import TrainingState, write_checkpoint
+
+CPU = torch.device("cpu")
+T2V = "fal-ai/ltx23-trainer-v2/t2v"
+RANK, ALPHA = 8, 12.0
+
+
+@dataclass(frozen=True)
+class Published:
+    """A LoRA before and after.
+
+    Attributes:
+        trained: What training left, by name.
+        bundle: What was published.
+    """
+
+    trained: dict[str, Tensor]
+    bundle: Bundle
+
+
+def attach(family: Family, transformer: nn.Module, groups: tuple[str, ...]) -> None:
+    generator = torch.Generator().manual_seed(5)
+    attach_lora(transformer, family.lora_modules(groups), rank=RANK, alpha=ALPHA, dropout=0.0, generator=generator)
+
+
+def trained_state(family: Family, groups: tuple[str, ...]) -> dict[str, Tensor]:
+    """Give the tensors of a LoRA whose B is random."""
+    generator = torch.Generator().manual_seed(6)
+    with family.transformer(CPU, torch.float32) as transformer:
+        attach(family, transformer, groups)
+        state = adapter_state(transformer)
+    return {
+        name: 0.1 * torch.randn(weight.shape, generator=generator) if ".lora_B." in name else weight
+        for name, weight in state.items()
+    }
+
+
+def publish_to(
+    folder: Path, family: Family, state: dict[str, Tensor], *, with_audio: bool = True, **lora: Any
+) -> Bundle:
+    settings = Settings.model_validate(
+        {
+            "endpoint": T2V,
+            "input": {
+                "training_data_url": "clips.zip",
+                "rank": RANK,
+                "trigger_phrase": "TOK",
+                "validation_negative_prompt": "blurry",
+            },
+            "lora": {"alpha": ALPHA, **lora},
+        }
+    )
+    training = TrainingState(7, state, {"state": {}, "param_groups": []}, ())
+    checkpoint = write_checkpoint(folder / "checkpoints", training, {})
+    return write_bundle(
+        settings, family, Adapter(checkpoint, 7), None, folder, with_audio=with_audio, inference={"num_steps": 30}
+    )
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory, family: Family) -> Published:
+    """A LoRA of pictures and sound: to be read, never changed."""
+    state = trained_state(family, find_mode(T2V).targets)
+    return Published(state, publish_to(tmp_path_factory.mktemp("published"), family, state))
+
+
+@pytest.fixture(scope="session")
+def silent(tmp_path_factory: pytest.TempPathFactory, family: Family) -> Published:
+    """A LoRA of pictures alone: to be read, never changed."""
+    state = trained_state(family, find_mode(T2V).silent_targets)
+    return Published(state, publish_to(tmp_path_factory.mktemp("silent"), family, state, with_audio=False))
+
+
+@pytest.fixture
+def publish(tmp_path: Path, family: Family) -> Callable[..., Bundle]:
+    """Give a function that publishes tensors in the folder of this test."""
+    return lambda state, **settings: publish_to(tmp_path, family, state, **settings)
+
+
+@pytest.fixture(scope="session")
+def put_on(family: Family) -> Callable[[nn.Module, dict[str, Tensor]], None]:
+    """Give a function that puts trained tensors of pictures and sound on a transformer."""
+
+    def put(transformer: nn.Module, state: dict[str, Tensor]) -> None:
+        attach(family, transformer, find_mode(T2V).targets)
+        load_adapter_state(transformer, state)
+
+    return put

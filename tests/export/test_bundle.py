@@ -1,0 +1,101 @@
+"""The published files, held against what training left."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from ltx_trainer.artifacts import Bundle
+from ltx_trainer.errors import CheckpointError
+
+
+def test_keys_are_those_of_the_original_checkpoint_in_every_block(published: Any, family: Any) -> None:
+    keys = set(load_file(published.bundle.lora))
+
+    assert len(keys) == len(published.trained)
+    for block in range(family.facts.num_blocks):
+        for module in ("attn1.to_q", "attn2.to_out.0", "audio_attn1.to_k", "video_to_audio_attn.to_v"):
+            for matrix in "AB":
+                assert f"diffusion_model.transformer_blocks.{block}.{module}.lora_{matrix}.weight" in keys
+
+
+def test_tensors_are_bf16_and_the_product_carries_the_strength(published: Any) -> None:
+    tensors = load_file(published.bundle.lora)
+    name = "transformer_blocks.1.attn1.to_q"
+
+    down, up = (tensors[f"diffusion_model.{name}.lora_{matrix}.weight"] for matrix in "AB")
+
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
+    assert torch.equal(down, published.trained[f"{name}.lora_A.weight"].bfloat16())
+    # alpha 12, rank 8
+    assert torch.equal(up, (1.5 * published.trained[f"{name}.lora_B.weight"]).bfloat16())
+
+
+def test_alpha_equals_the_rank_unless_it_is_given(publish: Callable[..., Bundle], silent: Any) -> None:
+    up = "transformer_blocks.0.attn1.to_q.lora_B.weight"
+
+    tensors = load_file(publish(silent.trained, with_audio=False, alpha=None).lora)
+
+    assert torch.equal(tensors[f"diffusion_model.{up}"], silent.trained[up].bfloat16())
+
+
+def test_a_silent_run_publishes_no_tensor_of_sound(silent: Any) -> None:
+    keys = load_file(silent.bundle.lora).keys()
+
+    assert len(keys) == 4 * 2 * 4 * 2
+    assert not [key for key in keys if "audio" in key]
+
+
+def test_the_file_says_what_it_is(published: Any, silent: Any) -> None:
+    with safe_open(published.bundle.lora, "pt") as sounding, safe_open(silent.bundle.lora, "pt") as mute:
+        metadata = sounding.metadata()
+
+        assert mute.metadata()["with_audio"] == "false"
+    assert metadata.pop("trained_with").startswith("ltx-trainer ")
+    assert metadata == {
+        "format": "pt",
+        "endpoint": "fal-ai/ltx23-trainer-v2/t2v",
+        "mode": "t2v",
+        "family": "ltx-2.3",
+        "base_model": "miniature ltx-2.3",
+        "rank": "8",
+        "steps": "7",
+        "trigger_phrase": "TOK",
+        "with_audio": "true",
+    }
+
+
+def test_the_config_file_knows_the_lora_by_its_digest(published: Any) -> None:
+    config = json.loads(published.bundle.config.read_text())
+
+    assert config["lora_sha256"] == hashlib.sha256(published.bundle.lora.read_bytes()).hexdigest()
+    assert config["inference"] == {"num_steps": 30, "lora_scale": 1.0, "negative_prompt": "blurry"}
+    assert (config["rank"], config["steps"], config["trigger_phrase"]) == (8, 7, "TOK")
+
+
+def test_the_same_adapter_is_published_as_the_same_bytes(publish: Callable[..., Bundle], silent: Any) -> None:
+    again = publish(silent.trained, with_audio=False)
+
+    assert again.lora.read_bytes() == silent.bundle.lora.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(float("nan"), "not finite in 64 of 64"), (0.0, r"32 modules .* learnt nothing")]
+)
+def test_a_lora_that_does_not_work_is_not_published(
+    publish: Callable[..., Bundle], silent: Any, value: float, message: str
+) -> None:
+    whole = publish(silent.trained, with_audio=False)
+    before = whole.lora.read_bytes()
+    broken = {name: torch.full_like(weight, value) for name, weight in silent.trained.items()}
+
+    with pytest.raises(CheckpointError, match=message):
+        publish(broken, with_audio=False)
+
+    assert whole.lora.read_bytes() == before
+    assert {path.name for path in whole.lora.parent.iterdir()} == {"checkpoints", "config.json", "lora.safetensors"}

@@ -1,0 +1,57 @@
+"""Clips, runs and screens to report on."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ltx_trainer.artifacts import Clip, Footage, MediaKind, Role, Soundtrack, SourceFile
+from ltx_trainer.geometry import ClipShape, FrameSize
+from ltx_trainer.train import StepMetrics
+
+
+@pytest.fixture
+def make_clip() -> Callable[..., Clip]:
+    """Give a function that makes a clip of half a second; files are named, not there."""
+
+    def make(
+        name: str, caption: str, *, num_frames: int = 17, kind: MediaKind = MediaKind.VIDEO, gain: float | None = 2.0
+    ) -> Clip:
+        shape = ClipShape(num_frames, FrameSize(96, 64), Fraction(24))
+        source = SourceFile(f"{name}.mp4", Path(f"00001-{name}.mp4"), "0" * 64, kind)
+        start, span = Fraction(1, 4), Fraction(1, 2)
+        soundtrack = None if gain is None else Soundtrack(source, start, span, span, preserve_pitch=True, gain=gain)
+        return Clip(
+            name,
+            caption,
+            {Role.TARGET: Footage(source, start, span, shape)},
+            {} if soundtrack is None else {Role.TARGET: soundtrack},
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_metrics() -> Callable[..., StepMetrics]:
+    """Give a function that makes what a step measured."""
+
+    def make(step: int, *, memory_bytes: int = 0) -> StepMetrics:
+        loss = {"loss": 1.5 / step, "loss/video": 1.0 / step, "loss/audio": 0.5 / step}
+        return StepMetrics(step, loss, learning_rate=2e-4, grad_norm=0.25, seconds=2.0, memory_bytes=memory_bytes)
+
+    return make
+
+
+@pytest.fixture
+def written() -> Callable[..., tuple[Console, StringIO]]:
+    """Give a function that makes a console, a terminal or a pipe, and the text that it writes."""
+
+    def make(*, terminal: bool, width: int = 80) -> tuple[Console, StringIO]:
+        text = StringIO()
+        console = Console(file=text, force_terminal=terminal, width=width, color_system=None, legacy_windows=False)
+        return console, text
+
+    return make

@@ -1,0 +1,95 @@
+"""The machine-readable ends of a run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import pytest
+
+from ltx_trainer.artifacts import Bundle, Clip, LeftOut, MediaKind
+from ltx_trainer.report import write_record, write_result, write_status
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    folder = tmp_path / "run 1"
+    folder.mkdir()
+    files = {"lora.safetensors": b"12345", "config.json": b"{}", "all.mp4": b"123"}
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return Bundle(*(folder / name for name in files))
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8"))
+
+
+def test_the_result_has_the_schema_of_the_hosted_service(bundle: Bundle, tmp_path: Path) -> None:
+    result = read(write_result(bundle, tmp_path))
+
+    urls = [unquote(urlparse(file.pop("url")).path) for file in result.values()]
+    assert urls == [str(bundle.lora), str(bundle.config), str(bundle.video)]
+    assert result == {
+        "lora_file": {
+            "content_type": "application/octet-stream",
+            "file_name": "lora.safetensors",
+            "file_size": 5,
+        },
+        "config_file": {"content_type": "application/json", "file_name": "config.json", "file_size": 2},
+        "video": {"content_type": "video/mp4", "file_name": "all.mp4", "file_size": 3},
+    }
+
+
+def test_urls_are_absolute_and_quoted(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bundle.lora.parent)
+
+    result = read(write_result(Bundle(Path("lora.safetensors"), Path("config.json"), None), tmp_path))
+
+    assert result["lora_file"]["url"] == bundle.lora.as_uri()
+    assert result["lora_file"]["url"].startswith("file:///")
+    assert "run%201/" in result["lora_file"]["url"]
+
+
+def test_a_run_without_previews_has_no_video(bundle: Bundle, tmp_path: Path) -> None:
+    assert read(write_result(Bundle(bundle.lora, bundle.config, None), tmp_path)).keys() == {"lora_file", "config_file"}
+
+
+def test_the_status_holds_the_code_and_the_message(tmp_path: Path) -> None:
+    path = write_status(tmp_path / "out", code=2, message="größer als [erlaubt]")
+
+    assert path == tmp_path / "out/status.json"
+    assert read(path) == {"code": 2, "message": "größer als [erlaubt]"}
+
+
+def test_the_record_says_what_is_trained_on_exactly(tmp_path: Path, make_clip: Callable[..., Clip]) -> None:
+    record = read(write_record(tmp_path, [make_clip("a", "a größe ball")], [], with_audio=True))
+
+    assert record == {
+        "with_audio": True,
+        "trained_on": [
+            {
+                "name": "a",
+                "caption": "a größe ball",
+                "file": "a.mp4",
+                "sha256": "0" * 64,
+                "start_seconds": 0.25,
+                "span_seconds": 0.5,
+                "num_frames": 17,
+                "frame_rate": "24",
+                "size": "96x64",
+                "sound_gain": 2.0,
+            }
+        ],
+        "left_out": [],
+    }
+
+
+def test_the_record_says_what_is_left_out_and_why(tmp_path: Path, make_clip: Callable[..., Clip]) -> None:
+    still = make_clip("b", "", num_frames=1, kind=MediaKind.IMAGE, gain=None)
+
+    record = read(write_record(tmp_path, [still], [LeftOut("a", "is empty: 0 bytes.")], with_audio=False))
+
+    assert record["left_out"] == [{"name": "a", "reason": "is empty: 0 bytes."}]
+    assert "sound_gain" not in record["trained_on"][0]

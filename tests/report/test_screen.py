@@ -1,0 +1,174 @@
+"""What a person sees, in a terminal and in a pipe."""
+
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ltx_trainer.artifacts import Bundle, Clip, LeftOut, MediaKind
+from ltx_trainer.modes import MODES
+from ltx_trainer.report import show_data, show_modes, show_result, training_progress
+from ltx_trainer.train import StepMetrics
+
+Written = Callable[..., tuple[Console, StringIO]]
+CAPTION = "a red ball rolls slowly across a long green table while a small bell rings in another room"
+
+
+def test_a_pipe_gets_each_clip_and_each_reason_in_one_line(written: Written, make_clip: Callable[..., Clip]) -> None:
+    console, text = written(terminal=False)
+    clips = [make_clip("a", CAPTION), make_clip("longer-name", "a bell")]
+
+    show_data(console, clips, [LeftOut("b", "has 9 frames at 24 fps, 17 are needed")], with_audio=True)
+
+    assert text.getvalue().splitlines() == [
+        "2 clips of 17 frames at 24/s, 96x64, with sound",
+        "clip         seconds      caption",
+        f"a            0.25 - 0.75  {CAPTION}",
+        "longer-name  0.25 - 0.75  a bell",
+        "1 left out",
+        "left out  because",
+        "b         has 9 frames at 24 fps, 17 are needed",
+    ]
+
+
+def test_a_terminal_of_80_columns_shows_every_word(written: Written, make_clip: Callable[..., Clip]) -> None:
+    console, text = written(terminal=True)
+    reason = "clip.mp4 is damaged and cannot be decoded: Invalid data found when processing input. Export it again."
+
+    show_data(console, [make_clip("a", CAPTION)], [LeftOut("b", reason)], with_audio=False)
+
+    shown = text.getvalue()
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "1 clips of 17 frames at 24/s, 96x64, silent" in shown
+    assert "0.25 - 0.75" in shown
+    assert set(f"{CAPTION} {reason}".split()) <= set(shown.split())
+
+
+def test_a_long_name_is_folded_not_cut(written: Written, make_clip: Callable[..., Clip]) -> None:
+    console, text = written(terminal=True, width=60)
+    name = "holiday/" + "".join(f"{number:03d}" for number in range(40))
+
+    show_data(console, [make_clip(name, CAPTION)], [LeftOut(name, CAPTION)], with_audio=False)
+
+    column = "".join(line.split()[0] for line in text.getvalue().splitlines() if line.startswith(" ") and line.split())
+    assert column.count(name) == 2
+    assert "…" not in text.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("name", ["[red]", "[/]", "clip[1]", ":cat:", "a\\"])
+def test_what_looks_like_markup_is_shown_as_it_is(
+    written: Written, make_clip: Callable[..., Clip], terminal: bool, name: str
+) -> None:
+    console, text = written(terminal=terminal)
+
+    show_data(console, [make_clip(name, name)], [LeftOut(name, name)], with_audio=False)
+
+    assert text.getvalue().count(name) == 4
+
+
+def test_a_caption_of_several_lines_stays_in_one_in_a_pipe(written: Written, make_clip: Callable[..., Clip]) -> None:
+    console, text = written(terminal=False)
+
+    show_data(console, [make_clip("a", "a ball\r\na bell\na table")], [], with_audio=False)
+
+    assert text.getvalue().splitlines()[2:] == ["a     0.25 - 0.75  a ball a bell a table"]
+
+
+def test_lengths_that_differ_stand_with_each_clip(written: Written, make_clip: Callable[..., Clip]) -> None:
+    console, text = written(terminal=False)
+    still = make_clip("b", "a bell", num_frames=1, kind=MediaKind.IMAGE, gain=None)
+
+    show_data(console, [make_clip("a", "a ball"), still], [], with_audio=False)
+
+    assert text.getvalue().splitlines() == [
+        "2 clips, silent",
+        "clip  seconds      becomes                   caption",
+        "a     0.25 - 0.75  17 frames at 24/s, 96x64  a ball",
+        "b     still        1 frame, 96x64            a bell",
+    ]
+
+
+def test_everything_left_out_is_still_listed(written: Written) -> None:
+    console, text = written(terminal=False)
+
+    show_data(console, [], [LeftOut("a", "is empty: 0 bytes.")], with_audio=False)
+
+    assert "0 clips, silent" in text.getvalue()
+    assert "a         is empty: 0 bytes." in text.getvalue()
+
+
+def test_training_prints_plain_lines_where_there_is_no_terminal(
+    written: Written, make_metrics: Callable[..., StepMetrics]
+) -> None:
+    console, text = written(terminal=False)
+
+    with training_progress(console, 3, enabled=True) as progress:
+        for step in (1, 2, 3):
+            progress.add_step(make_metrics(step, memory_bytes=12_300_000_000))
+
+    assert text.getvalue().splitlines() == [
+        "step 1/3  loss 1.5000  loss/video 1.0000  loss/audio 0.5000  2.00 s/step  12.3 GB  0:00:04 left",
+        "step 2/3  loss 0.7500  loss/video 0.5000  loss/audio 0.2500  2.00 s/step  12.3 GB  0:00:02 left",
+        "step 3/3  loss 0.5000  loss/video 0.3333  loss/audio 0.1667  2.00 s/step  12.3 GB  0:00:00 left",
+    ]
+
+
+def test_a_long_training_prints_some_of_its_steps_and_always_the_last(
+    written: Written, make_metrics: Callable[..., StepMetrics]
+) -> None:
+    console, text = written(terminal=False)
+
+    with training_progress(console, 105, enabled=True) as progress:
+        for step in range(1, 106):
+            progress.add_step(make_metrics(step))
+
+    shown = [int(line.split()[1].split("/")[0]) for line in text.getvalue().splitlines()]
+    assert shown == [*range(5, 106, 5)]
+    assert "GB" not in text.getvalue()
+
+
+def test_a_terminal_shows_a_bar(written: Written, make_metrics: Callable[..., StepMetrics]) -> None:
+    console, text = written(terminal=True, width=140)
+
+    with training_progress(console, 3, enabled=True) as progress:
+        progress.add_step(make_metrics(2))
+
+    assert "2/3" in text.getvalue()
+    assert "loss/video 0.5000" in text.getvalue()
+    assert "step 2/3" not in text.getvalue()
+
+
+def test_other_processes_show_nothing(written: Written, make_metrics: Callable[..., StepMetrics]) -> None:
+    console, text = written(terminal=False)
+
+    with training_progress(console, 3, enabled=False) as progress:
+        progress.add_step(make_metrics(3))
+
+    assert text.getvalue() == ""
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_every_mode_is_listed_and_nothing_of_it_is_cut(written: Written, terminal: bool) -> None:
+    console, text = written(terminal=terminal)
+
+    show_modes(console)
+
+    words = {word.strip(",") for word in text.getvalue().split()}
+    for mode in MODES:
+        assert {mode.endpoint, f"{mode.name}:", *mode.fields, *mode.preview_fields} <= words
+        assert {word.strip(",") for word in f"{mode.summary} {mode.files}".split()} <= words
+
+
+def test_the_result_says_where_everything_lies(written: Written, tmp_path: Path) -> None:
+    console, text = written(terminal=True, width=20)
+    folder = tmp_path / "[bold]run:cat:"
+
+    show_result(console, Bundle(folder / "lora.safetensors", folder / "config.json", None))
+
+    assert text.getvalue().splitlines() == [
+        f"LoRA     {folder}/lora.safetensors",
+        f"config   {folder}/config.json",
+    ]
