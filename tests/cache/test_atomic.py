@@ -74,7 +74,7 @@ def test_a_read_only_folder_is_answered_with_what_to_change(read_only_disk: Path
 def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with pytest.raises(ConfigError, match=r"file/a cannot be written: File exists"):
+    with pytest.raises(ConfigError, match=r"file cannot be written: File exists"):
         write_bytes(tmp_path / "file/a", b"content")
     with pytest.raises(ConfigError, match=r"file/a/b cannot be written: Not a directory"):
         write_bytes(tmp_path / "file/a/b", b"content")
