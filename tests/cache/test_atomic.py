@@ -76,7 +76,7 @@ def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"file cannot be written: File exists"):
         write_bytes(tmp_path / "file/a", b"content")
-    with pytest.raises(ConfigError, match=r"file/a/b cannot be written: Not a directory"):
+    with pytest.raises(ConfigError, match=r"file/a cannot be written: Not a directory"):
         write_bytes(tmp_path / "file/a/b", b"content")
 
 
