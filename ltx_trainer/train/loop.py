@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ltx_trainer.artifacts import Adapter, CachedSet
 from ltx_trainer.config import Settings
-from ltx_trainer.errors import TrainingDiverged
+from ltx_trainer.errors import CheckpointError, TrainingDiverged
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import adapter_state, load_adapter_state
 from ltx_trainer.train.batch import BatchMaker
@@ -97,7 +97,7 @@ def train_adapter(
 
     Raises:
         TrainingDiverged: A loss or gradient is not finite.
-        CheckpointError: The newest checkpoint belongs to another run or is damaged.
+        CheckpointError: The newest checkpoint belongs to another run, is damaged, or is past the last step.
     """
     run = _Run(settings, family, transformer, cached, folder, accelerator)
     num_steps = settings.input.number_of_steps
@@ -150,6 +150,12 @@ class _Run:
         if path is None:
             return
         state = read_checkpoint(path, self._identity)
+        num_steps = self._settings.input.number_of_steps
+        if state.step > num_steps:
+            raise CheckpointError(
+                f"{path} is at step {state.step}, and input.number_of_steps is {num_steps}. "
+                f"Ask for {state.step} or more, or give another folder with --output."
+            )
         load_adapter_state(self._transformer, state.adapter)
         self._optimizer.load_state_dict(dict(state.optimizer))
         restore_random_state(state.random[self._accelerator.process_index], self._draws)

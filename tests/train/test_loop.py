@@ -132,6 +132,14 @@ def test_a_longer_run_continues_a_shorter_one_unless_the_schedule_ends_with_it(
         cosine.run(load("input.number_of_steps=4", "optimizer.schedule=cosine"))
 
 
+def test_a_checkpoint_past_the_last_step_is_not_taken_for_the_end(load: Load, training: Callable[[str], Any]) -> None:
+    run = training("shorter")
+    run.run(load("input.number_of_steps=2"))
+
+    with pytest.raises(CheckpointError, match=r"is at step 2, and input\.number_of_steps is 1\. Ask for 2 or more"):
+        run.run(load("input.number_of_steps=1"))
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_clip(
     load: Load, training: Callable[[str], Any], fill: Callable[[Settings], CachedSet], tmp_path: Path
 ) -> None:
