@@ -4,7 +4,8 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -156,3 +157,33 @@ def fill(tmp_path_factory: pytest.TempPathFactory, family: Family) -> Callable[[
         )
 
     return run
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """Mount a file system in memory for the length of the `with`, or skip the test where that is not allowed."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    try:
+        refused = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if refused.returncode:
+        pytest.skip(f"mounting is not allowed: {refused.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Give a function that gives a disk of a size in KiB."""
+    with ExitStack() as disks:
+        yield lambda kib: disks.enter_context(mounted(tmp_path / "small-disk", f"size={kib}k"))
+
+
+@pytest.fixture
+def read_only_disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted(tmp_path / "read-only-disk", "ro") as disk:
+        yield disk

@@ -204,3 +204,25 @@ def test_a_refusal_of_config_or_archive_comes_within_a_second_and_without_torch(
     assert ended.returncode == 2, ended.stderr
     # A second is promised; a crowded machine is given twice that.
     assert time.perf_counter() - began < 2
+
+
+def test_a_full_disk_ends_with_4_and_leaves_nothing_half_written(
+    tmp_path: Path, command: Command, clip_archive: Path, miniature_folder: Path, small_disk: Callable[[int], Path]
+) -> None:
+    disk = small_disk(400)
+    config = tmp_path / "run.yaml"
+    config.write_text(CONFIG.format(mode="t2v", archive=clip_archive, base=miniature_folder, folder=tmp_path))
+
+    ended = command("prepare", config, "--set", f"paths.cache={disk}")
+
+    assert ended.returncode == 4, ended.stderr
+    assert "No space left" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert json.loads((tmp_path / "out/status.json").read_text())["code"] == 4
+    assert not [path for path in disk.rglob(".*") if path.is_file() and path.name != ".lock"]
+
+
+def test_a_cache_that_cannot_be_written(refuse: Callable[..., str], clip_archive: Path, read_only_disk: Path) -> None:
+    message = refuse(clip_archive, "--set", f"paths.cache={read_only_disk / 'cache'}")
+
+    assert "Read-only file system. Give another folder under paths" in message

@@ -1,10 +1,8 @@
-"""Clips of tiny real media, a cache to fill with them, and disks that are full or read-only."""
+"""Clips of tiny real media, and a cache to fill with them."""
 
 import hashlib
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -126,33 +124,3 @@ def filled(
     """What the cache of this test begins with: the clip of no facts, with sound."""
     shutil.copytree(filled_folder, cache_folder)
     return fill(make_clip(with_sound=True))
-
-
-@contextmanager
-def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """Mount a file system in memory for the length of the `with`, or skip the test where that is not allowed."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    try:
-        refused = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if refused.returncode:
-        pytest.skip(f"mounting is not allowed: {refused.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Give a function that gives a disk of a size in KiB."""
-    with ExitStack() as disks:
-        yield lambda kib: disks.enter_context(mounted(tmp_path / "small-disk", f"size={kib}k"))
-
-
-@pytest.fixture
-def read_only_disk(tmp_path: Path) -> Iterator[Path]:
-    with mounted(tmp_path / "read-only-disk", "ro") as disk:
-        yield disk
