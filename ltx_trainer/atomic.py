@@ -1,38 +1,89 @@
 """Files that are whole or absent: written beside, flushed, renamed."""
 
 import errno
+import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from ltx_trainer.errors import ConfigError, OutOfResources
 
-NO_PLACE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL_TEXTS = ("no space left on device", f"os error {errno.ENOSPC})", f"os error {errno.EDQUOT})")
+"""What libraries that turn system errors into their own say, in lower case."""
+
+NO_PLACE = (
+    errno.EACCES,
+    errno.EROFS,
+    errno.EPERM,
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENOLCK,
+    errno.EOPNOTSUPP,
+)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a place beside `path` to write to, with the same extension; on success it takes the name of `path`.
 
+    The place has one name, so that the next write takes over what a killed process left. Of processes that write the
+    same file at once, each waits for the one before it.
+
     Raises:
         OutOfResources: The disk is full.
         ConfigError: The folder cannot be written to, or is none, or `path` is one.
     """
     make_folder(path.parent)
-    with _disk_errors(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        beside = Path(name)
+    beside = path.with_name(f".{path.stem}.partial{path.suffix}")
+    with disk_errors(path), _held(beside) as descriptor:
         try:
             yield beside
-            with beside.open("rb") as written:
-                os.fsync(written.fileno())
-            beside.chmod(0o644)
+            os.fsync(descriptor)
             beside.replace(path)
+            flush(path.parent)
         finally:
             beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _held(beside: Path) -> Iterator[int]:
+    """Open an empty file that no other process has until the `with` ends."""
+    descriptor = _open_locked(beside)
+    try:
+        os.ftruncate(descriptor, 0)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _open_locked(beside: Path) -> int:
+    while True:
+        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # Whoever held it has renamed or removed it since; the file of this name is another one now.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), beside.stat()):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def flush(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def make_folder(path: Path) -> None:
@@ -42,23 +93,39 @@ def make_folder(path: Path) -> None:
         OutOfResources: The disk is full.
         ConfigError: It cannot be made there.
     """
-    with _disk_errors(path):
+    with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """Give what the disk refuses its own error."""
+def disk_errors(path: Path) -> Iterator[None]:
+    """Give what the disk refuses its own error.
+
+    Args:
+        path: What is written in the `with`; the error names it.
+
+    Raises:
+        OutOfResources: The disk is full.
+        ConfigError: `path` cannot be written there.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutOfResources(f"No space left on the disk of {path.parent} while writing {path.name}.") from error
+        if error.errno in DISK_FULL:
+            raise _full(path) from error
         if error.errno in NO_PLACE:
             raise ConfigError(
                 f"{path} cannot be written: {error.strerror}. Give another folder under paths."
             ) from error
         raise
+    except (RuntimeError, SafetensorError) as error:
+        if any(text in str(error).lower() for text in DISK_FULL_TEXTS):
+            raise _full(path) from error
+        raise
+
+
+def _full(path: Path) -> OutOfResources:
+    return OutOfResources(f"No space left on the disk of {path.parent} while writing {path.name}.")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -7,23 +7,24 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
 
 from ltx_trainer import __version__, report
-from ltx_trainer.config import Settings, load_settings
+from ltx_trainer.config import Settings, read_config, settings_from
 from ltx_trainer.errors import Interrupted, OutOfResources, Refusal, TrainerError, exit_status_of
 
 STAGES = {
-    "inspect": "read the archive and say what would be trained on, and what would be left out",
-    "prepare": "also encode every clip and caption into the cache",
-    "train": "also train",
-    "validate": "also render the last preview",
-    "run": "also export the LoRA: the whole run",
+    "inspect": "read the archive; say what would be trained on, and what would be left out",
+    "prepare": "inspect, then encode every clip and caption into the cache",
+    "train": "prepare, then train",
+    "validate": "train, then render the last preview",
+    "run": "validate, then export the LoRA: the whole way from a zip to a LoRA",
 }
 
 QUIET_LIBRARIES = {
@@ -49,9 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.command == "miniature":
             _write_miniature(options.name, options.folder)
         else:
-            settings = load_settings(options.config, request=options.input, overrides=options.set)
-            output = _output_folder(settings, options)
-            _run(settings, output, options.command)
+            output = options.output or Path("outputs") / options.config.stem
+            data = read_config(options.config, request=options.input, overrides=options.set)
+            output = _output_folder(data, options)
+            _run(settings_from(data, options.config), output, options.command)
         code, message = 0, "done"
     except BaseException as error:  # noqa: BLE001 - every end of a run has a status
         code, message = _end(error)
@@ -74,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     miniature = commands.add_parser(
         "miniature", help="write a tiny model as an ordinary diffusers folder", parents=[common]
     )
-    miniature.add_argument("name", metavar="NAME", help="which one: ltx-2.3")
+    miniature.add_argument("name", metavar="NAME", choices=["ltx-2.3"], help="which one: ltx-2.3")
     miniature.add_argument("folder", metavar="DIR", type=Path, help="a folder that is empty or not there")
     return parser
 
@@ -90,14 +92,19 @@ def _add_stage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", type=Path, help="the run's folder, in place of paths.output")
 
 
-def _output_folder(settings: Settings, options: argparse.Namespace) -> Path:
-    return options.output or settings.paths.output or Path("outputs") / options.config.stem
+def _output_folder(data: Mapping[str, Any], options: argparse.Namespace) -> Path:
+    """Find the run's folder before the settings are checked, so that a refusal can be told in it."""
+    paths = data.get("paths")
+    named = paths.get("output") if isinstance(paths, dict) else None
+    return options.output or Path(named if isinstance(named, str) else f"outputs/{options.config.stem}").expanduser()
 
 
 def _run(settings: Settings, output: Path, command: str) -> None:
     from ltx_trainer.pipeline import Space, Stage, run
 
-    space = Space(output.expanduser(), settings.paths.cache.expanduser())
+    if _is_main_process():
+        report.write_status(output, code=None, message="running")
+    space = Space(output, settings.paths.cache.expanduser())
     run(settings, space, Stage[command.upper()], Console())
 
 
@@ -142,7 +149,7 @@ def _end(error: BaseException) -> tuple[int, str]:
     """Say what ended the run, on standard error, and give its code and message."""
     known = _as_known(error)
     code = exit_status_of(known)
-    message = str(known) if isinstance(known, TrainerError) else f"{type(known).__name__}: {known}"
+    message = str(known) if isinstance(known, TrainerError | Interrupted) else f"{type(known).__name__}: {known}"
     if code == 1:
         traceback.print_exception(error)
     # All processes of a launcher refuse the same thing; any other end may be one process's own.
@@ -160,6 +167,8 @@ def _as_known(error: BaseException) -> BaseException:
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return OutOfResources(f"Memory ran out: {error}. A lower input.resolution or fewer frames need less.")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    # safetensors has an error of its own for it.
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or (not isinstance(error, TrainerError) and "No space left on device" in str(error)):
         return OutOfResources(f"No space left on the disk: {error}.")
     return error

@@ -9,10 +9,12 @@ A message says what was found, what is allowed, and what would work.
     │   ├── MediaError             one media file
     │   ├── GeometryError          a size, frame count or rate
     │   ├── ModelError             the base model
+    │   ├── CacheError             a tensor file of the cache
     │   └── CheckpointError        a checkpoint or an exported file
     ├── TrainingDiverged       3   the loss or a gradient is not finite
-    ├── OutOfResources         4   memory or disk space ran out
-    └── Interrupted      130/143   SIGINT or SIGTERM
+    └── OutOfResources         4   memory or disk space ran out
+
+    Interrupted          130/143   SIGINT or SIGTERM; a BaseException, as KeyboardInterrupt is
 """
 
 from typing import ClassVar
@@ -54,6 +56,10 @@ class ModelError(Refusal):
     """The base model is missing something, or is another model."""
 
 
+class CacheError(Refusal):
+    """A tensor file of the cache that is damaged or gone; without it, the next run computes it again."""
+
+
 class CheckpointError(Refusal):
     """A checkpoint or an exported file that does not belong to this run or is damaged."""
 
@@ -70,8 +76,8 @@ class OutOfResources(TrainerError):
     exit_status = 4
 
 
-class Interrupted(TrainerError):
-    """The process was told to stop.
+class Interrupted(BaseException):
+    """The process was told to stop. No `except Exception` of a library may take it for an error of its own.
 
     Args:
         signal_number: 2 for SIGINT, 15 for SIGTERM.

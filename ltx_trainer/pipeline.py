@@ -3,22 +3,31 @@
 `look` works without torch, so that a refused config or archive is answered at once; `work` imports what needs it.
 """
 
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from fractions import Fraction
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from ltx_trainer import report
-from ltx_trainer.artifacts import Clips, LeftOut, Preview
+from ltx_trainer.artifacts import Clips, LeftOut, Preview, Role
 from ltx_trainer.atomic import make_folder, write_text
-from ltx_trainer.config import Settings, settings_as_yaml
+from ltx_trainer.config import REQUEST_FRAMES_FACTOR, Settings, settings_as_yaml
+from ltx_trainer.continuation import Identity, check_newest, run_identity
+from ltx_trainer.errors import ConfigError
 from ltx_trainer.geometry import ClipShape
 from ltx_trainer.ingest import ingest_archive
-from ltx_trainer.models import ModelFacts, locate_model, read_model
+from ltx_trainer.models import ModelFacts, check_groups, locate_model, read_model
 from ltx_trainer.prepare import prepare_clips, prepare_previews
+
+logger = logging.getLogger(__name__)
 
 
 class Stage(IntEnum):
@@ -43,6 +52,11 @@ class Space:
     output: Path
     cache: Path
 
+    @property
+    def checkpoints(self) -> Path:
+        """What a stopped run goes on from."""
+        return self.output / "checkpoints"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -50,15 +64,19 @@ class Plan:
 
     Attributes:
         facts: Of the base model.
+        preview_shape: Of every preview.
         clips: What will be trained on.
         previews: What will be rendered.
         left_out: What will not be trained on, and why.
+        identity: What a checkpoint must agree with to be continued, but for the base model's weights.
     """
 
     facts: ModelFacts
+    preview_shape: ClipShape
     clips: Clips
     previews: tuple[Preview, ...]
     left_out: tuple[LeftOut, ...]
+    identity: Identity
 
 
 def run(settings: Settings, space: Space, until: Stage, console: Console) -> None:
@@ -77,11 +95,13 @@ def run(settings: Settings, space: Space, until: Stage, console: Console) -> Non
 def look(settings: Settings, space: Space) -> Plan:
     """Find out what a run would do: read the archive, the model's facts and the media, without torch."""
     mode, request = settings.mode, settings.input
+    make_folder(space.output)
     make_folder(space.cache)
     # Of several processes one does the work; the others wait and find it done.
-    with FileLock(space.cache / ".lock"):
+    with _locked(space.cache / ".lock"):
         manifest = ingest_archive(Path(request.training_data_url).expanduser(), mode, space.cache / "archives")
         facts = read_model(locate_model(settings.model.base, mode.family, space.cache), mode.family)
+        _check_against_model(settings, facts)
         shape = _shape(facts, request.resolution, request.aspect_ratio, request.number_of_frames, request.frame_rate)
         rate_hz = None if facts.audio is None else facts.audio.rate_hz
         clips = prepare_clips(
@@ -91,7 +111,7 @@ def look(settings: Settings, space: Space) -> Plan:
             manifest,
             space.cache / "scans",
             audio_rate_hz=rate_hz,
-            frames_factor=facts.factors.frames,
+            frames_factor=math.lcm(REQUEST_FRAMES_FACTOR, facts.factors.frames),
         )
     preview_shape = _shape(
         facts,
@@ -101,7 +121,10 @@ def look(settings: Settings, space: Space) -> Plan:
         request.validation_frame_rate,
     )
     previews = prepare_previews(request, preview_shape)
-    return Plan(facts, clips, previews, (*manifest.left_out, *clips.left_out))
+    check_groups(settings.lora_targets(with_audio=clips.with_audio), with_audio=clips.with_audio)
+    identity = run_identity(settings, clips, int(os.environ.get("WORLD_SIZE", "1")))
+    check_newest(space.checkpoints, identity, request.number_of_steps)
+    return Plan(facts, preview_shape, clips, previews, (*manifest.left_out, *clips.left_out), identity)
 
 
 def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Console) -> None:
@@ -118,8 +141,7 @@ def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Co
     device, main = accelerator.device, accelerator.is_main_process
     family = open_family(plan.facts)
     sampling = validate.sampling_of(settings, family)
-    targets = settings.lora.targets or (settings.mode.targets if with_audio else settings.mode.silent_targets)
-    lora_modules = family.lora_modules(targets)
+    lora_modules = family.lora_modules(settings.lora_targets(with_audio=with_audio))
 
     with accelerator.main_process_first():
         negative_prompt, still_crf = request.validation_negative_prompt, settings.validation.still_crf
@@ -133,6 +155,9 @@ def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Co
             device=device,
             track=report.track(console),
         )
+        base = cache.digest_of(family, "transformer", space.cache)
+    identity = {**plan.identity, "model.base": base, "training.precision": str(dtype)}
+    check_newest(space.checkpoints, identity, request.number_of_steps)
     if main:
         left_out = (*plan.left_out, *cached.left_out)
         trained_on = [clip for clip in plan.clips.clips if clip.name not in {item.name for item in cached.left_out}]
@@ -152,12 +177,19 @@ def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Co
             transformer,
             lora_modules,
             rank=request.rank,
-            alpha=settings.lora.alpha or request.rank,
+            alpha=settings.lora_alpha,
             dropout=settings.lora.dropout,
             generator=generator,
         )
         previews = validate.Previews(
-            family, transformer, cached, sampling, space.output / "previews", accelerator, on_render=board.add_render
+            family,
+            transformer,
+            cached,
+            sampling,
+            space.output / "previews",
+            accelerator,
+            base=f"{base} {dtype}",
+            on_render=board.add_render,
         )
         with report.training_progress(console, request.number_of_steps, enabled=main) as progress:
             adapter = train.train_adapter(
@@ -165,7 +197,8 @@ def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Co
                 family,
                 transformer,
                 cached,
-                space.output / "checkpoints",
+                space.checkpoints,
+                identity=identity,
                 accelerator=accelerator,
                 hooks=[train.Hook(settings.validation.interval, previews.render)],
                 observers=[progress.add_step, board.add_step],
@@ -177,10 +210,43 @@ def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Co
     if until is Stage.VALIDATE or not main:
         return
     bundle = export.write_bundle(
-        settings, family, adapter, render, space.output, with_audio=with_audio, inference=asdict(sampling)
+        settings,
+        family,
+        adapter,
+        render,
+        space.output,
+        shape=plan.clips.clips[0].footage[Role.TARGET].shape,
+        preview_shape=plan.preview_shape,
+        with_audio=with_audio,
+        inference=asdict(sampling),
     )
     report.write_result(bundle, space.output)
     report.show_result(console, bundle)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock between processes, and say so where that takes waiting."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("Another run is looking at its data in %s; waiting for it.", path.parent)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_against_model(settings: Settings, facts: ModelFacts) -> None:
+    """Refuse settings that only the base model shows to be wrong."""
+    absent = [block for block in settings.validation.stg_blocks or () if block >= facts.num_blocks]
+    if absent:
+        raise ConfigError(
+            f"validation.stg_blocks names block {absent[0]}; this model has blocks 0 to {facts.num_blocks - 1}. "
+            "null takes the model family's own."
+        )
 
 
 def _shape(facts: ModelFacts, resolution: str, aspect_ratio: str, num_frames: int, frame_rate: int) -> ClipShape:

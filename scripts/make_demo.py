@@ -34,9 +34,10 @@ def main() -> None:
                 clip = Path(folder) / f"{colour}-{shape}-{direction}.mp4"
                 frames, height = _moving_shape(shape, rgb, step)
                 write_video(clip, frames, FRAME_RATE, audio=_tone(height), audio_rate_hz=RATE_HZ)
-                members.write(clip, clip.name)
+                # With a date of its own, so that the archive has the same bytes every time.
+                members.writestr(zipfile.ZipInfo(clip.name), clip.read_bytes())
                 caption = f"a {colour} {shape} moves {direction} on a grey background"
-                members.writestr(f"{clip.stem}.txt", caption)
+                members.writestr(zipfile.ZipInfo(f"{clip.stem}.txt"), caption)
 
 
 def _moving_shape(shape: str, rgb: tuple[int, int, int], step: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -144,7 +144,7 @@ def fill(tmp_path_factory: pytest.TempPathFactory, family: Family) -> Callable[[
     folder = tmp_path_factory.mktemp("cache")
 
     def run(settings: Settings) -> CachedSet:
-        plan = look(settings, Space(folder / "out", folder))
+        plan = look(settings, Space(tmp_path_factory.mktemp("out"), folder))
         return fill_cache(
             family,
             plan.clips,

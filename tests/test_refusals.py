@@ -168,10 +168,31 @@ def test_a_caption_that_is_not_utf_8(refuse: Callable[..., str], zipped: Callabl
         ("input.rank=7", "8, 16, 32, 64 or 128"),
         ("trainin.seed=7", "Did you mean training?"),
         ("input.resolution=huge", "'low', 'medium' or 'high'"),
+        ("lora.targets=[attn1, attn9]", "LoRA target 'attn9' is not known. Did you mean attn"),
+        ("validation.stg_blocks=[28]", "names block 28; this model has blocks 0 to 3"),
+        ("input.training_data_url=https://example.org/clips.zip", "only a path"),
+        ("input.number_of_steps=true", "number, not true or false"),
     ],
 )
 def test_a_wrong_setting(refuse: Callable[..., str], clip_archive: Path, option: str, answer: str) -> None:
     assert answer in refuse(clip_archive, "--set", option)
+
+
+def test_targets_that_a_silent_run_cannot_train(refuse: Callable[..., str], clip_archive: Path) -> None:
+    options = ("--set", "input.with_audio=false", "--set", "lora.targets=[attn1, audio_attn1]")
+
+    assert "'audio_attn1' learns nothing in a silent run" in refuse(clip_archive, *options)
+
+
+def test_a_config_refused_is_told_in_the_status_of_its_folder(
+    refuse: Callable[..., str], clip_archive: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/status.json").write_text('{"code": 0, "message": "done"}')
+
+    refuse(clip_archive, "--set", "input.rank=7")
+
+    assert json.loads((tmp_path / "out/status.json").read_text())["code"] == 2
 
 
 def test_a_model_without_a_component(refuse: Callable[..., str], clip_archive: Path, own_miniature: Path) -> None:

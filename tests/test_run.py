@@ -148,6 +148,18 @@ def test_a_finished_run_said_again_gives_the_same_bytes(road: Road) -> None:
     assert (road.output / "lora.safetensors").read_bytes() == before
 
 
+def test_a_refused_run_leaves_the_finished_one_as_it_was(road: Road, command: Command) -> None:
+    files = [road.output / name for name in ("config.yaml", "dataset.json", "config.json", "lora.safetensors")]
+    before = [path.read_bytes() for path in files]
+
+    ended = command("run", road.config, "--set", "input.rank=16", "--set", "input.trigger_phrase=XX")
+
+    assert ended.returncode == 2
+    assert "input.rank: 8 there, 16 here" in ended.stderr
+    assert "clips: 4 changed (clip-0, clip-1, clip-2, ...)" in ended.stderr
+    assert [path.read_bytes() for path in files] == before
+
+
 def test_a_run_that_is_told_to_stop_ends_with_143_and_goes_on_from_its_checkpoint(road: Road, tmp_path: Path) -> None:
     arguments = [sys.executable, "-m", "ltx_trainer", "train", str(road.config), "--output", str(tmp_path / "out")]
     arguments += ["--set", "input.number_of_steps=2000", "--set", "input.validation=[]"]

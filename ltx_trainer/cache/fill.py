@@ -25,7 +25,7 @@ from ltx_trainer.artifacts import (
     Soundtrack,
     SourceFile,
 )
-from ltx_trainer.cache.key import FileDigests, audio_key, tensor_key, video_key
+from ltx_trainer.cache.key import FileDigests, audio_key, prompt_key, video_key
 from ltx_trainer.cache.store import TensorStore
 from ltx_trainer.errors import DatasetError, MediaError
 from ltx_trainer.geometry import midpoint_times
@@ -55,6 +55,7 @@ class Cache:
         family: The base model.
         device: Where to compute.
         store: Where tensors lie.
+        scratch: Where what is needed for a while lies.
         digests: Of weights and media.
         track: Shows how far the encoding is.
     """
@@ -62,12 +63,24 @@ class Cache:
     family: Family
     device: torch.device
     store: TensorStore
+    scratch: Path
     digests: FileDigests
     track: Tracker
 
     def weights(self, component: str) -> str:
         """Say what a component computes with: its weights and config, and the device, which decides the precision."""
         return f"{self.digests.of(self.family.component_files(component))} on {self.device.type}"
+
+
+def digest_of(family: Family, component: str, folder: Path) -> str:
+    """Give the digest of a component's weights and config; files that were read before are not read again.
+
+    Args:
+        family: The base model.
+        component: Such as `transformer`.
+        folder: The cache.
+    """
+    return FileDigests(folder / "digests").of(family.component_files(component))
 
 
 def fill_cache(
@@ -97,7 +110,9 @@ def fill_cache(
         DatasetError: The media of every clip failed.
         OutOfResources: The disk is full.
     """
-    cache = Cache(family, device, TensorStore(folder / "tensors"), FileDigests(folder / "digests"), track)
+    cache = Cache(
+        family, device, TensorStore(folder / "tensors"), folder / "scratch", FileDigests(folder / "digests"), track
+    )
     captions = [clip.caption for clip in clips.clips]
     prompts = _fill_prompts(cache, [*captions, EMPTY_PROMPT, negative_prompt, *(item.prompt for item in previews)])
     stills = {str(index): item.first_frame for index, item in enumerate(previews) if item.first_frame is not None}
@@ -149,11 +164,11 @@ def _report_failed(failed: Mapping[str, str], num_clips: int) -> None:
 
 def _fill_prompts(cache: Cache, texts: Iterable[str]) -> dict[str, Path]:
     weights = cache.weights("text_encoder")
-    paths = {text: cache.store.path("prompt", tensor_key("prompt", text=text, weights=weights)) for text in texts}
+    paths = {text: cache.store.path("prompt", prompt_key(text, weights)) for text in texts}
     missing = [text for text, path in paths.items() if not path.is_file()]
     logger.info("Prompts: %d distinct, %d to encode.", len(paths), len(missing))
     if missing:
-        encoded = cache.family.encode_prompts(missing, cache.device)
+        encoded = cache.family.encode_prompts(missing, cache.device, scratch=cache.scratch)
         for text, embeddings in cache.track(encoded, "prompts", len(missing)):
             cache.store.write(paths[text], embeddings)
     return paths

@@ -4,6 +4,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 from ltx_trainer.artifacts import Footage, Soundtrack
@@ -11,6 +13,9 @@ from ltx_trainer.atomic import write_text
 
 DECODING = 1
 """Raised whenever the decoding of media changes what the same facts give."""
+
+ENCODING = 1
+"""Raised whenever prompts, codecs or the log-mel spectrogram change what the same facts give."""
 
 Fact = str | int | float | bool | Fraction | None
 
@@ -21,11 +26,22 @@ def tensor_key(content: str, /, **facts: Fact) -> str:
     return hashlib.sha256(json.dumps([content, written], sort_keys=True).encode()).hexdigest()
 
 
+def prompt_key(text: str, weights: str) -> str:
+    """Name the embeddings of a text."""
+    libraries = _releases("diffusers", "transformers")
+    return tensor_key("prompt", encoding=ENCODING, libraries=libraries, text=text, weights=weights)
+
+
 def video_key(footage: Footage, weights: str, still_crf: int | None) -> str:
-    """Name the latents of pictures. Names, captions and rates are not in it: they do not change the tensor."""
+    """Name the latents of pictures by which frames are taken, at what size, and what encodes them.
+
+    Clips of other names, captions or frame rates share them: the rate only shows in the span of the frames taken.
+    """
     return tensor_key(
         "video",
         decoding=DECODING,
+        encoding=ENCODING,
+        libraries=_releases("diffusers"),
         source=footage.source.sha256,
         kind=footage.source.kind,
         start=footage.start_seconds,
@@ -43,6 +59,8 @@ def audio_key(soundtrack: Soundtrack, weights: str, num_tokens: int) -> str:
     return tensor_key(
         "audio",
         decoding=DECODING,
+        encoding=ENCODING,
+        libraries=_releases("diffusers"),
         source=soundtrack.source.sha256,
         start=soundtrack.start_seconds,
         span=soundtrack.span_seconds,
@@ -52,6 +70,12 @@ def audio_key(soundtrack: Soundtrack, weights: str, num_tokens: int) -> str:
         num_tokens=num_tokens,
         weights=weights,
     )
+
+
+@cache
+def _releases(*libraries: str) -> str:
+    """Say which releases compute; a patch of a release gives the same tensors."""
+    return ", ".join(f"{name} {'.'.join(version(name).split('.')[:2])}" for name in libraries)
 
 
 class FileDigests:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ltx_trainer.atomic import write_bytes
-from ltx_trainer.tensorfile import tensor_bytes
+from ltx_trainer.tensorfile import write_tensors
 
 
 class TensorStore:
@@ -26,5 +25,5 @@ class TensorStore:
         Raises:
             OutOfResources: The disk is full.
         """
-        write_bytes(path, tensor_bytes(tensors))
+        write_tensors(path, tensors)
         self.num_written += 1

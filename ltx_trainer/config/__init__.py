@@ -1,7 +1,7 @@
 """Frozen, closed, ranged settings: YAML, a request body and overrides in, the same YAML out."""
 
-from ltx_trainer.config.load import load_settings, settings_as_yaml
-from ltx_trainer.config.request import PreviewItem, Request, request_fields
+from ltx_trainer.config.load import load_settings, read_config, settings_as_yaml, settings_from
+from ltx_trainer.config.request import REQUEST_FRAMES_FACTOR, PreviewItem, Request, request_fields
 from ltx_trainer.config.schema import (
     LoraSection,
     ModelSection,
@@ -14,6 +14,7 @@ from ltx_trainer.config.schema import (
 )
 
 __all__ = [
+    "REQUEST_FRAMES_FACTOR",
     "LoraSection",
     "ModelSection",
     "NoiseSection",
@@ -25,6 +26,8 @@ __all__ = [
     "TrainingSection",
     "ValidationSection",
     "load_settings",
+    "read_config",
     "request_fields",
     "settings_as_yaml",
+    "settings_from",
 ]

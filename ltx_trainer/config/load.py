@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +14,14 @@ from pydantic_core import ErrorDetails
 from ltx_trainer.config.request import request_fields
 from ltx_trainer.config.schema import Settings
 from ltx_trainer.errors import ConfigError
+
+PLAIN_WORDS = {
+    "valid tuple": "list, such as [a, b]",
+    "Tuple": "List",
+    "valid dictionary or instance of Request": "group of fields",
+    "valid dictionary or object to extract fields from": "group of settings",
+}
+"""Words of Python in messages, and what a reader of YAML calls them."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -43,7 +51,16 @@ _Loader.add_implicit_resolver(
 
 
 def load_settings(path: Path, *, request: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
-    """Read a config file.
+    """Read a config file: `read_config`, then `settings_from`.
+
+    Raises:
+        ConfigError: With every problem found, each in a line, and the key that was probably meant.
+    """
+    return settings_from(read_config(path, request=request, overrides=overrides), path)
+
+
+def read_config(path: Path, *, request: Path | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a config file without checking what it says.
 
     Args:
         path: YAML.
@@ -51,13 +68,26 @@ def load_settings(path: Path, *, request: Path | None = None, overrides: Sequenc
         overrides: `dotted.key=value`, applied last; the value is read as YAML.
 
     Raises:
-        ConfigError: With every problem found, each in a line, and the key that was probably meant.
+        ConfigError: A file cannot be read, or is not written correctly.
     """
     data = _read_mapping(path, lambda text: yaml.load(text, _Loader))
     if request is not None:
         data["input"] = _read_mapping(request, json.loads)
     for override in overrides:
         _apply(data, override)
+    return data
+
+
+def settings_from(data: Mapping[str, Any], path: Path) -> Settings:
+    """Check settings.
+
+    Args:
+        data: From `read_config`.
+        path: Names the file in messages.
+
+    Raises:
+        ConfigError: With every problem found, each in a line, and the key that was probably meant.
+    """
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
@@ -75,12 +105,15 @@ def settings_as_yaml(settings: Settings) -> str:
 def _read_mapping(path: Path, parse: Any) -> dict[str, Any]:
     try:
         data = parse(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}.") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 at byte {error.start}. Save it as UTF-8.") from error
     except (yaml.YAMLError, json.JSONDecodeError) as error:
         raise ConfigError(f"{path} is not written correctly: {error}") from error
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds {type(data).__name__}, not a mapping of settings.")
+        found = "nothing" if data is None else f"a {type(data).__name__}"
+        raise ConfigError(f"{path} holds {found}, not settings by name.")
     return data
 
 
@@ -108,6 +141,8 @@ def _problems(error: ValidationError) -> Iterator[str]:
 def _wrong_value(detail: ErrorDetails) -> str:
     place = ".".join(str(part) for part in detail["loc"])
     message = detail["msg"].removeprefix("Value error, ").removesuffix(".")
+    for python, plain in PLAIN_WORDS.items():
+        message = message.replace(python, plain)
     if detail["type"] == "missing":
         return f"{place} is required."
     if not place:

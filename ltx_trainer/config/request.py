@@ -4,15 +4,16 @@ One class holds every field of every mode; the row of the mode says which of the
 differ. Limits are the hosted ones where they protect the model, wider where they only protect the hosted machine.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from ltx_trainer.errors import GeometryError
 from ltx_trainer.geometry import check_num_frames
 from ltx_trainer.modes import AUDIO_FIELDS, Mode
 
-FRAMES_PER_LATENT_OF_THE_SERVICE = 8
+REQUEST_FRAMES_FACTOR = 8
+"""A request's frame counts are this * k + 1, whatever the model."""
 
 NEGATIVE_PROMPT = (
     "blurry, out of focus, overexposed, underexposed, low contrast, washed out colors, excessive noise, grainy "
@@ -35,6 +36,14 @@ class Section(BaseModel):
     """A closed, frozen group of settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _tell_numbers_from_flags(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
+            raise ValueError("Input should be text or a number, not true or false")
+        return value
 
 
 def _integer_of_text(value: object) -> object:
@@ -131,11 +140,18 @@ class Request(Section):
     stg_scale: Annotated[float, Field(ge=0, le=3)] = 1.0
     """Strength of spatio-temporal guidance in previews; 0 is off."""
 
+    @field_validator("training_data_url")
+    @classmethod
+    def _is_a_path(cls, url: str) -> str:
+        if url.startswith(("http://", "https://", "data:")):
+            raise ValueError("only a path of a local zip is taken; fetch the archive first")
+        return url
+
     @field_validator("number_of_frames", "validation_number_of_frames")
     @classmethod
     def _fit_frames(cls, num_frames: int) -> int:
         try:
-            check_num_frames(num_frames, FRAMES_PER_LATENT_OF_THE_SERVICE)
+            check_num_frames(num_frames, REQUEST_FRAMES_FACTOR)
         except GeometryError as error:
             raise ValueError(str(error)) from error
         return num_frames

@@ -168,11 +168,24 @@ class Settings(Section):
         """The row of the table of modes."""
         return find_mode(self.endpoint)
 
+    @property
+    def lora_alpha(self) -> float:
+        """Alpha, resolved."""
+        return self.input.rank if self.lora.alpha is None else self.lora.alpha
+
+    def lora_targets(self, *, with_audio: bool) -> tuple[str, ...]:
+        """Modules of each block that get a LoRA: those of the settings, or else of the mode."""
+        if self.lora.targets is not None:
+            return self.lora.targets
+        return self.mode.targets if with_audio else self.mode.silent_targets
+
     @model_validator(mode="before")
     @classmethod
     def _add_defaults_of_the_mode(cls, data: Any) -> Any:
         if isinstance(data, dict) and isinstance(data.get("endpoint"), str) and isinstance(data.get("input"), dict):
-            return {**data, "input": {**find_mode(data["endpoint"]).defaults, **data["input"]}}
+            # The hosted service takes null for "as by default".
+            given = {name: value for name, value in data["input"].items() if value is not None}
+            return {**data, "input": {**find_mode(data["endpoint"]).defaults, **given}}
         return data
 
     @model_validator(mode="after")

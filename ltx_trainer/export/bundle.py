@@ -19,7 +19,9 @@ from ltx_trainer.artifacts import Adapter, Bundle, Render
 from ltx_trainer.atomic import whole_file, write_text
 from ltx_trainer.config import Settings
 from ltx_trainer.export.check import check_lora
+from ltx_trainer.geometry import ClipShape
 from ltx_trainer.models.family import Family
+from ltx_trainer.modes import Condition
 from ltx_trainer.tensorfile import tensor_bytes
 
 ADAPTER_PREFIX = "adapter/"
@@ -32,6 +34,8 @@ def write_bundle(
     render: Render | None,
     folder: Path,
     *,
+    shape: ClipShape,
+    preview_shape: ClipShape,
     with_audio: bool,
     inference: Mapping[str, Any],
 ) -> Bundle:
@@ -43,6 +47,8 @@ def write_bundle(
         adapter: The trained adapter.
         render: The last preview; None in a run without validation items.
         folder: The run's output.
+        shape: What a training clip was.
+        preview_shape: What a preview was.
         with_audio: Whether sound was trained.
         inference: Recommended sampling settings, written into the config file.
 
@@ -51,18 +57,27 @@ def write_bundle(
         OutOfResources: The disk is full.
     """
     lora, config = folder / "lora.safetensors", folder / "config.json"
-    rank = settings.input.rank
-    alpha = rank if settings.lora.alpha is None else settings.lora.alpha
+    scale = settings.lora_alpha / settings.input.rank
+    modules = family.lora_modules(settings.lora_targets(with_audio=with_audio))
+    expected = [f"diffusion_model.{family.published_name(module)}.lora_{m}.weight" for module in modules for m in "AB"]
     weights = _adapter_weights(adapter.checkpoint)
     published = {
-        _published_key(family, name): _published_tensor(name, weight, alpha / rank) for name, weight in weights.items()
+        _published_key(family, name): _published_tensor(name, weight, scale) for name, weight in weights.items()
     }
     content = tensor_bytes(published, _metadata(settings, family, adapter, with_audio=with_audio))
     # The file takes its name only after the check: a LoRA that lies there is one that works.
     with whole_file(lora) as unchecked:
         unchecked.write_bytes(content)
-        check_lora(unchecked, published.keys())
-    facts = _config(settings, family, adapter, inference, with_audio=with_audio)
+        check_lora(unchecked, expected)
+    facts = _config(settings, family, adapter, with_audio=with_audio) | {
+        "training": _geometry(shape),
+        "inference": {
+            **_geometry(preview_shape),
+            **inference,
+            "lora_scale": 1.0,
+            "negative_prompt": settings.input.validation_negative_prompt,
+        },
+    }
     write_text(config, json.dumps({**facts, "lora_sha256": hashlib.sha256(content).hexdigest()}, indent=2) + "\n")
     return Bundle(lora, config, None if render is None else render.joined)
 
@@ -96,25 +111,32 @@ def _metadata(settings: Settings, family: Family, adapter: Adapter, *, with_audi
     }
 
 
-def _config(
-    settings: Settings, family: Family, adapter: Adapter, inference: Mapping[str, Any], *, with_audio: bool
-) -> dict[str, Any]:
+def _geometry(shape: ClipShape) -> dict[str, Any]:
+    return {
+        "num_frames": shape.num_frames,
+        "frame_rate": float(shape.frame_rate),
+        "width": shape.size.width,
+        "height": shape.size.height,
+    }
+
+
+def _config(settings: Settings, family: Family, adapter: Adapter, *, with_audio: bool) -> dict[str, Any]:
     request = settings.input
     return {
         "endpoint": settings.endpoint,
         "mode": settings.mode.name,
         "family": family.facts.family,
         "base_model": family.facts.name,
+        "base_model_revision": None,
         "rank": request.rank,
         "steps": adapter.step,
         "trigger_phrase": request.trigger_phrase,
         "with_audio": with_audio,
-        "conditions": [str(condition) for condition in settings.mode.conditions],
-        "training": {
-            "num_frames": request.number_of_frames,
-            "frame_rate": request.frame_rate,
-            "resolution": request.resolution,
-            "aspect_ratio": request.aspect_ratio,
-        },
-        "inference": {**inference, "lora_scale": 1.0, "negative_prompt": request.validation_negative_prompt},
+        "conditions": _conditions(settings),
     }
+
+
+def _conditions(settings: Settings) -> list[dict[str, Any]]:
+    """Say what was given of the clips, and in what share of the samples."""
+    shares = {Condition.FIRST_FRAME: settings.input.first_frame_conditioning_p}
+    return [{"condition": str(condition), "share": shares[condition]} for condition in settings.mode.conditions]

@@ -6,5 +6,6 @@ for each need: `family` opens a model, `lora` attaches an adapter, `miniature` w
 
 from ltx_trainer.models.folder import AudioFacts, ModelFacts, component_files, read_model
 from ltx_trainer.models.locate import locate_model
+from ltx_trainer.models.names import check_groups
 
-__all__ = ["AudioFacts", "ModelFacts", "component_files", "locate_model", "read_model"]
+__all__ = ["AudioFacts", "ModelFacts", "check_groups", "component_files", "locate_model", "read_model"]

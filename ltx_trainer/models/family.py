@@ -107,10 +107,20 @@ class Family(ABC):
         """How previews are guided by default."""
 
     @abstractmethod
-    def encode_prompts(self, texts: Sequence[str], device: torch.device) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    def encode_prompts(
+        self, texts: Sequence[str], device: torch.device, *, scratch: Path
+    ) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Give each text with its embeddings on the CPU: `video` and `audio`, each `[l d]`.
 
         They come in the order of `texts`. One large component is on the device at a time.
+
+        Args:
+            texts: Any texts; the empty one too.
+            device: Where to compute.
+            scratch: A folder with room for some 10 GB. What is put there is taken away again; who comes second waits.
+
+        Raises:
+            OutOfResources: The disk of `scratch` is full.
         """
 
     @abstractmethod

@@ -107,6 +107,7 @@ READ_TOGETHER: Mapping[str, tuple[str, ...]] = {
     "text_encoder": ("text_encoder", "tokenizer", "connectors"),
     "vae": ("vae",),
     "audio_vae": ("audio_vae",),
+    "transformer": ("transformer",),
 }
 
 
@@ -128,7 +129,7 @@ def read_model(folder: Path, family: str, *, allow_unsuitable_base: bool = False
     _check_pipeline(folder)
     _check_complete(folder)
     _check_version(folder)
-    headers = dict(_weight_headers(folder))
+    headers = dict(header for name in WEIGHTS for header in weight_headers(folder / name))
     if not allow_unsuitable_base:
         _check_suitable(folder, headers)
     return _facts(folder, family)
@@ -148,7 +149,7 @@ def component_files(folder: Path, component: str) -> tuple[Path, ...]:
 def _component_files(folder: Path, name: str) -> list[Path]:
     if name == "tokenizer":
         return [path for path in (folder / name).iterdir() if path.suffix in {".json", ".model"}]
-    return [folder / name / CONFIGS[name], *_weight_files(folder / name, WEIGHTS[name])]
+    return [folder / name / CONFIGS[name], *_weight_files(folder / name)]
 
 
 def _check_pipeline(folder: Path) -> None:
@@ -170,14 +171,29 @@ def _missing_files(folder: Path) -> Iterator[Path]:
     for name, config in CONFIGS.items():
         if not (folder / name / config).is_file():
             yield folder / name / config
-    for name, weights in WEIGHTS.items():
-        yield from (path for path in _weight_files(folder / name, weights) if not path.is_file())
+    for name in WEIGHTS:
+        yield from (path for path in _weight_files(folder / name) if not path.is_file())
     if not any((folder / "tokenizer" / name).is_file() for name in VOCABULARIES):
         yield folder / "tokenizer" / VOCABULARIES[0]
 
 
-def _weight_files(folder: Path, weights: str) -> list[Path]:
+def weight_headers(component: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Read the header of each weight file that a component loads, and check that the file is as long as it says.
+
+    Args:
+        component: A folder of a base model, named as in `WEIGHTS`.
+
+    Raises:
+        ModelError: A file is missing or damaged.
+    """
+    for path in _weight_files(component):
+        if path.suffix == ".safetensors":
+            yield path, _read_header(path)
+
+
+def _weight_files(folder: Path) -> list[Path]:
     """List a component's weight files: one, or an index and its shards."""
+    weights = WEIGHTS[folder.name]
     index = folder / f"{weights}.index.json"
     if (folder / weights).is_file() or not index.is_file():
         return [folder / weights]
@@ -200,20 +216,15 @@ def _check_version(folder: Path) -> None:
     raise ModelError(f"{folder} holds LTX-{version}; this mode trains LTX-2.3, whose LoRAs and prompts are its own.")
 
 
-def _weight_headers(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """Read the header of each weight file, and check that the file is as long as its header says."""
-    for name, weights in WEIGHTS.items():
-        for path in _weight_files(folder / name, weights):
-            if path.suffix == ".safetensors":
-                yield path, _read_header(path)
-
-
 def _read_header(path: Path) -> Mapping[str, Any]:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-        content = file.read(min(length, size))
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+            content = file.read(min(length, size))
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}. Fetch it again.") from error
     try:
         header = {key: value for key, value in json.loads(content).items() if key != "__metadata__"}
         promised = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)

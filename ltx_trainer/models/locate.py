@@ -17,6 +17,8 @@ def locate_model(base: str, family: str, cache: Path) -> Path:
 
     Raises:
         ModelError: The family has no miniature.
+        ConfigError: The cache cannot be written to.
+        OutOfResources: The disk is full.
     """
     if base != MINIATURE:
         return Path(base).expanduser()

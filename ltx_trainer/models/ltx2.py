@@ -5,6 +5,7 @@ Shapes: b samples, n tokens, c channels, l text tokens, d text features.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -52,8 +53,10 @@ class Ltx2Family(Family):
             stg_blocks=(min(STG_BLOCK, last_block),),
         )
 
-    def encode_prompts(self, texts: Sequence[str], device: torch.device) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        return encode_prompts(self.facts.folder, texts, self.facts.max_text_tokens, device)
+    def encode_prompts(
+        self, texts: Sequence[str], device: torch.device, *, scratch: Path
+    ) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        return encode_prompts(self.facts.folder, texts, self.facts.max_text_tokens, device, scratch=scratch)
 
     def video_codec(self, device: torch.device) -> AbstractContextManager[VideoCodec]:
         return open_video_codec(self.facts.folder, device)

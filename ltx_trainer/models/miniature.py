@@ -5,7 +5,6 @@ Everything that runs on the real model runs on it in seconds on a CPU. Its pictu
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from tokenizers import Tokenizer, models, normalizers, trainers
 from torch import Tensor, nn
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration, GemmaTokenizer
 
+from ltx_trainer.atomic import disk_errors, flush, make_folder
 from ltx_trainer.errors import ModelError
 from ltx_trainer.models.folder import OVERRIDES_FILE
 
@@ -82,12 +82,14 @@ def write_miniature(name: str, folder: Path) -> None:
 
     Raises:
         ModelError: The family is not known, or the folder is not empty.
+        ConfigError: The folder cannot be made there.
+        OutOfResources: The disk is full.
     """
     if name not in MINIATURES:
         raise ModelError(f"there is no miniature of {name!r}. Known: {', '.join(MINIATURES)}.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelError(f"{folder} is not empty. Name a folder that does not exist yet.")
-    with _whole_or_absent(folder) as unfinished, _seeded(), torch.no_grad():
+    with disk_errors(folder), _whole_or_absent(folder) as unfinished, _seeded(), torch.no_grad():
         MINIATURES[name]().save_pretrained(unfinished)
         overrides = {"name": f"miniature {name}", "resolutions": RESOLUTIONS}
         (unfinished / OVERRIDES_FILE).write_text(json.dumps(overrides, indent=2) + "\n", encoding="utf-8")
@@ -95,25 +97,17 @@ def write_miniature(name: str, folder: Path) -> None:
 
 @contextmanager
 def _whole_or_absent(folder: Path) -> Iterator[Path]:
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     unfinished = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         yield unfinished
         for path in unfinished.rglob("*"):
-            _flush(path)
+            flush(path)
         unfinished.chmod(0o755)
         unfinished.replace(folder)
     except BaseException:
         shutil.rmtree(unfinished)
         raise
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

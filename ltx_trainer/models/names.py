@@ -35,6 +35,21 @@ PUBLISHED_ROOTS: Mapping[str, str] = {
 PUBLISHED_IN_BLOCKS: Mapping[str, str] = {"norm_q": "q_norm", "norm_k": "k_norm"}
 
 
+def check_groups(groups: Sequence[str], *, with_audio: bool) -> None:
+    """Refuse groups that no block has, or that would learn nothing because the run is silent.
+
+    Raises:
+        ConfigError: With the group that was probably meant.
+    """
+    for group in groups:
+        _check_group(group)
+        if "audio" in group and not with_audio:
+            raise ConfigError(
+                f"LoRA target {group!r} learns nothing in a silent run. "
+                "Take it out of lora.targets, or train with sound."
+            )
+
+
 def lora_modules(groups: Sequence[str], num_blocks: int) -> list[str]:
     """Name the linear layers of `groups` in all blocks, in full, so that no name is the end of another.
 

@@ -4,31 +4,34 @@ Shapes: l text tokens, k text tokens that are not padding, s hidden states side 
 """
 
 import logging
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from diffusers.pipelines.ltx2 import LTX2TextConnectors
-from safetensors.torch import load_file, save_file
+from filelock import FileLock
 from torch import Tensor
 from torch.nn import functional
 from transformers import AutoTokenizer, Gemma3ForConditionalGeneration, PreTrainedTokenizerBase
 
+from ltx_trainer.atomic import disk_errors, make_folder
 from ltx_trainer.errors import ModelError
 from ltx_trainer.models.weights import load_diffusers, load_transformers, placed, working_dtype
+from ltx_trainer.tensorfile import read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
 
 SHOWN = 60
 """Characters of a long text that a message shows."""
 
-# Hidden states of the real model take 0.4 MB a token on disk: about 10 GB for this many captions.
-TEXTS_AT_ONCE = 128
+SPOOL_BYTES = 8_000_000_000
+"""Hidden states that may wait on disk at once. Those of the real model take 0.4 MB a token."""
 
 
 def encode_prompts(
-    folder: Path, texts: Sequence[str], num_tokens: int, device: torch.device
+    folder: Path, texts: Sequence[str], num_tokens: int, device: torch.device, *, scratch: Path
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Give each text with its embeddings on the CPU, `video` and `audio` `[l d]`, in the order of `texts`.
 
@@ -39,34 +42,60 @@ def encode_prompts(
         texts: Any texts; the empty one too.
         num_tokens: The length l of every prompt. A longer text is cut, with a warning.
         device: Where to compute.
+        scratch: Where hidden states wait. One caller at a time has it; the next one waits.
 
     Raises:
         ModelError: The weights do not fit their configs, or the connectors leave padding in the prompt.
+        OutOfResources: The disk of `scratch` is full.
     """
-    for start in range(0, len(texts), TEXTS_AT_ONCE):
-        part = texts[start : start + TEXTS_AT_ONCE]
-        with TemporaryDirectory(prefix="ltx-trainer-prompts-") as spool:
-            files = [Path(spool) / f"{index}.safetensors" for index in range(len(part))]
-            _spool_hidden_states(folder, part, files, num_tokens, device)
+    waiting = list(texts)
+    while waiting:
+        with _spool(scratch) as spool:
+            files = _spool_hidden_states(folder, waiting, spool, num_tokens, device)
+            part, waiting = waiting[: len(files)], waiting[len(files) :]
             yield from zip(part, _connect(folder, files, num_tokens, device), strict=True)
+
+
+@contextmanager
+def _spool(scratch: Path) -> Iterator[Path]:
+    """Give an empty folder, without what a killed process left in it, and take it away in the end."""
+    folder = scratch / "hidden-states"
+    make_folder(scratch)
+    lock = FileLock(scratch / "hidden-states.lock")
+    with disk_errors(scratch):
+        lock.acquire()
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        make_folder(folder)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
 
 
 @torch.no_grad()
 def _spool_hidden_states(
-    folder: Path, texts: Sequence[str], files: Sequence[Path], num_tokens: int, device: torch.device
-) -> None:
-    """Write the hidden states of each text `[k s]`, padding left out."""
+    folder: Path, texts: Sequence[str], spool: Path, num_tokens: int, device: torch.device
+) -> list[Path]:
+    """Write the hidden states of each text `[k s]`, padding left out, until there are `SPOOL_BYTES` of them."""
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True, padding_side="left")
     dtype = working_dtype(folder / "text_encoder", device)
     encoder = load_transformers(Gemma3ForConditionalGeneration, folder / "text_encoder", dtype)
+    files: list[Path] = []
+    num_bytes = 0
     with placed(encoder, device):
-        for text, file in zip(texts, files, strict=True):
+        for text in texts:
+            if num_bytes >= SPOOL_BYTES:
+                break
             ids, mask = _tokenize(tokenizer, text, num_tokens)
             output = encoder(
                 input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, logits_to_keep=1
             )
-            states = torch.stack(output.hidden_states, dim=-1).flatten(2)
-            save_file({"states": states[mask.bool()].contiguous().cpu()}, file)
+            states = torch.stack(output.hidden_states, dim=-1).flatten(2)[mask.bool()]
+            files.append(spool / f"{len(files)}.safetensors")
+            write_tensors(files[-1], {"states": states})
+            num_bytes += states.nbytes
+    return files
 
 
 def _tokenize(tokenizer: PreTrainedTokenizerBase, text: str, num_tokens: int) -> tuple[Tensor, Tensor]:
@@ -86,7 +115,7 @@ def _connect(folder: Path, files: Sequence[Path], num_tokens: int, device: torch
     connectors = load_diffusers(LTX2TextConnectors, folder / "connectors", dtype)
     with placed(connectors, device):
         for file in files:
-            states = load_file(file, device=str(device))["states"].to(dtype)
+            states = read_tensors(file)["states"].to(device, dtype)
             padding = num_tokens - len(states)
             mask = torch.arange(num_tokens, device=device) >= padding
             padded = functional.pad(states, (0, 0, padding, 0))

@@ -1,23 +1,32 @@
 """Weights from files to a device and off it again, refused unless every one of them has its place."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from diffusers import ModelMixin
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ltx_trainer.errors import ModelError
+from ltx_trainer.models.folder import weight_headers
 
 Diffusers = TypeVar("Diffusers", bound=ModelMixin)
 Transformers = TypeVar("Transformers", bound=PreTrainedModel)
 Module = TypeVar("Module", bound=nn.Module)
 
 NAMED_AT_MOST = 4
+
+COMPUTED_IN = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""Types of weights that a CPU computes in, by their names in a file."""
+
+NO_MEMORY = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
+"""What PyTorch and the system say, in errors that are not MemoryError, when memory ran out."""
 
 
 def load_diffusers(model_class: type[Diffusers], folder: Path, dtype: torch.dtype, **config: object) -> Diffusers:
@@ -31,6 +40,7 @@ def load_diffusers(model_class: type[Diffusers], folder: Path, dtype: torch.dtyp
 
     Raises:
         ModelError: Weights and config do not fit each other.
+        MemoryError: Or PyTorch's own error; memory ran out.
     """
     return _load(model_class, folder, torch_dtype=dtype, low_cpu_mem_usage=True, **config)
 
@@ -40,6 +50,7 @@ def load_transformers(model_class: type[Transformers], folder: Path, dtype: torc
 
     Raises:
         ModelError: Weights and config do not fit each other.
+        MemoryError: Or PyTorch's own error; memory ran out.
     """
     return _load(model_class, folder, dtype=dtype)
 
@@ -49,7 +60,11 @@ def _load(model_class: Any, folder: Path, **arguments: object) -> Any:
         model, report = model_class.from_pretrained(
             folder, local_files_only=True, output_loading_info=True, **arguments
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if any(text in str(error) for text in NO_MEMORY):
+            raise MemoryError(str(error)) from error
         raise ModelError(f"{folder} does not load as {model_class.__name__}: {error}") from error
     _check_report(folder, report)
     return model.requires_grad_(requires_grad=False).eval()
@@ -69,24 +84,39 @@ def _some(keys: list[str]) -> str:
 
 
 def working_dtype(folder: Path, device: torch.device) -> torch.dtype:
-    """Give the type to compute a component in: bfloat16 on a GPU, that of its weights on a CPU."""
+    """Give the type to compute a component in: bfloat16 on a GPU, that of most of its weights on a CPU.
+
+    Raises:
+        ModelError: A weight file is missing or damaged.
+    """
     if device.type != "cpu":
         return torch.bfloat16
-    with safe_open(min(folder.glob("*.safetensors")), framework="pt") as weights:
-        return weights.get_tensor(min(weights.keys())).dtype
+    num_weights = Counter({torch.float32: 0})
+    for _, header in weight_headers(folder):
+        for entry in header.values():
+            if entry["dtype"] in COMPUTED_IN:
+                num_weights[COMPUTED_IN[entry["dtype"]]] += prod(entry["shape"])
+    return max(num_weights, key=num_weights.__getitem__)
 
 
 def read_weight(folder: Path, name: str) -> Tensor:
     """Read one weight as it stands in its file.
 
     Raises:
-        ModelError: No file of the folder holds it.
+        ModelError: No file of the folder holds it, or the one that does is damaged.
     """
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as weights:
-            if name in weights.keys():  # noqa: SIM118 - not a mapping
-                return weights.get_tensor(name)
+    for path, header in weight_headers(folder):
+        if name in header:
+            return _read_tensor(path, name)
     raise ModelError(f"{folder} holds no weight {name}. Fetch or convert the model again.")
+
+
+def _read_tensor(path: Path, name: str) -> Tensor:
+    try:
+        with safe_open(path, framework="pt") as weights:
+            return weights.get_tensor(name)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} cannot be read: {error}. Fetch it again.") from error
 
 
 @contextmanager

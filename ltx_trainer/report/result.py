@@ -17,8 +17,8 @@ def write_result(bundle: Bundle, folder: Path) -> Path:
     return _write_json(folder / "result.json", result)
 
 
-def write_status(folder: Path, *, code: int, message: str) -> Path:
-    """Write `status.json`: the exit status and the message that the command ends with."""
+def write_status(folder: Path, *, code: int | None, message: str) -> Path:
+    """Write `status.json`: the exit status and the message that the command ends with, or none while it runs."""
     return _write_json(folder / "status.json", {"code": code, "message": message})
 
 

@@ -1,6 +1,5 @@
 """The training loop. A step is one optimizer update."""
 
-import hashlib
 import logging
 import math
 import time
@@ -8,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -17,7 +15,8 @@ from torch import Tensor, nn
 
 from ltx_trainer.artifacts import Adapter, CachedSet
 from ltx_trainer.config import Settings
-from ltx_trainer.errors import CheckpointError, TrainingDiverged
+from ltx_trainer.continuation import Identity, check_newest, newest_checkpoint
+from ltx_trainer.errors import TrainingDiverged
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import adapter_state, load_adapter_state
 from ltx_trainer.train.batch import BatchMaker
@@ -26,7 +25,6 @@ from ltx_trainer.train.order import derived_seed, examples_of_pass, generator_fo
 from ltx_trainer.train.state import (
     TrainingState,
     checkpoint_path,
-    newest_checkpoint,
     random_state,
     read_checkpoint,
     remove_old_checkpoints,
@@ -43,7 +41,7 @@ class Hook:
     """Something to do at some steps.
 
     Attributes:
-        interval: Steps between; it is also done where training starts or continues. None: only there.
+        interval: Steps between; it is also done at step 0. None: only there.
         do: Takes the step; leaves the transformer and all random state as they were.
     """
 
@@ -79,6 +77,7 @@ def train_adapter(
     cached: CachedSet,
     folder: Path,
     *,
+    identity: Identity,
     accelerator: Accelerator,
     hooks: Sequence[Hook],
     observers: Sequence[Callable[[StepMetrics], None]],
@@ -91,6 +90,7 @@ def train_adapter(
         transformer: The frozen base with the adapter attached.
         cached: What is trained on.
         folder: Where checkpoints lie.
+        identity: What a checkpoint must have been written with to be continued.
         accelerator: Device, precision and the other processes.
         hooks: Done between steps.
         observers: Told what each step measured.
@@ -99,21 +99,24 @@ def train_adapter(
         TrainingDiverged: A loss or gradient is not finite.
         CheckpointError: The newest checkpoint belongs to another run, is damaged, or is past the last step.
     """
-    run = _Run(settings, family, transformer, cached, folder, accelerator)
+    run = _Run(settings, family, transformer, cached, folder, identity, accelerator)
     num_steps = settings.input.number_of_steps
     run.continue_from_checkpoint()
-    for hook in hooks:
-        hook.do(run.step)
+    _do_hooks(hooks, run.step)
     while run.step < num_steps:
         metrics = run.take_step()
         for observe in observers:
             observe(metrics)
         if run.step % settings.training.checkpoint_interval == 0 or run.step == num_steps:
             run.save()
-        for hook in hooks:
-            if hook.interval is not None and run.step % hook.interval == 0:
-                hook.do(run.step)
+        _do_hooks(hooks, run.step)
     return Adapter(checkpoint_path(folder, run.step), run.step)
+
+
+def _do_hooks(hooks: Sequence[Hook], step: int) -> None:
+    for hook in hooks:
+        if step == 0 or (hook.interval is not None and step % hook.interval == 0):
+            hook.do(step)
 
 
 class _Run:
@@ -126,6 +129,7 @@ class _Run:
         transformer: nn.Module,
         cached: CachedSet,
         folder: Path,
+        identity: Identity,
         accelerator: Accelerator,
     ) -> None:
         self._settings = settings
@@ -134,7 +138,7 @@ class _Run:
         self._accelerator = accelerator
         self._folder = folder
         self._num_examples = len(cached.examples)
-        self._identity = run_identity(settings, cached, accelerator.num_processes)
+        self._identity = identity
         self._batches = BatchMaker(settings, family, cached, accelerator.device)
         self._parameters = [parameter for parameter in transformer.parameters() if parameter.requires_grad]
         self._optimizer = make_optimizer(settings.optimizer, self._parameters, settings.input.learning_rate)
@@ -149,13 +153,8 @@ class _Run:
         path = newest_checkpoint(self._folder)
         if path is None:
             return
+        check_newest(self._folder, self._identity, self._settings.input.number_of_steps)
         state = read_checkpoint(path, self._identity)
-        num_steps = self._settings.input.number_of_steps
-        if state.step > num_steps:
-            raise CheckpointError(
-                f"{path} is at step {state.step}, and input.number_of_steps is {num_steps}. "
-                f"Ask for {state.step} or more, or give another folder with --output."
-            )
         load_adapter_state(self._transformer, state.adapter)
         self._optimizer.load_state_dict(dict(state.optimizer))
         restore_random_state(state.random[self._accelerator.process_index], self._draws)
@@ -223,32 +222,6 @@ class _Run:
         gathered = self._accelerator.gather(torch.cat(list(values)))
         assert isinstance(gathered, Tensor)
         return float(gathered.mean())
-
-
-def run_identity(settings: Settings, cached: CachedSet, num_processes: int) -> dict[str, Any]:
-    """Collect what two runs must share for one to continue the other, by name.
-
-    The number of steps belongs to it only where the learning rate depends on it.
-    """
-    files = [
-        path.stem for item in cached.examples for path in (item.video, item.audio, item.prompt) if path is not None
-    ]
-    training = settings.training.model_dump(mode="json", exclude={"checkpoint_interval", "keep_checkpoints"})
-    steps = settings.input.number_of_steps if settings.optimizer.schedule != "constant" else None
-    return {
-        "endpoint": settings.endpoint,
-        "model.base": settings.model.base,
-        "dataset": hashlib.sha256("\n".join(files).encode()).hexdigest()[:16],
-        "processes": num_processes,
-        "input.rank": settings.input.rank,
-        "input.learning_rate": settings.input.learning_rate,
-        "input.number_of_steps": steps,
-        "input.first_frame_conditioning_p": settings.input.first_frame_conditioning_p,
-        **{f"lora.{name}": value for name, value in settings.lora.model_dump(mode="json").items()},
-        **{f"optimizer.{name}": value for name, value in settings.optimizer.model_dump(mode="json").items()},
-        **{f"noise.{name}": value for name, value in settings.noise.model_dump(mode="json").items()},
-        **{f"training.{name}": value for name, value in training.items()},
-    }
 
 
 def _diagnosis(step: int, grad_norm: float, losses: Sequence[PassLoss]) -> str:

@@ -5,7 +5,6 @@ its metadata the step and what run it belongs to. The position in the data follo
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ltx_trainer.atomic import write_bytes
+from ltx_trainer.continuation import Identity, checkpoints_in, refuse_other_run
 from ltx_trainer.errors import CheckpointError
 from ltx_trainer.tensorfile import tensor_bytes
-
-Identity = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def read_checkpoint(path: Path, identity: Identity) -> TrainingState:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged: {error}. Delete it to continue from the one before it.") from error
-    _refuse_other_run(path, json.loads(metadata["identity"]), identity)
+    refuse_other_run(path, json.loads(metadata["identity"]), identity)
     parts = _split(tensors)
     state: dict[int, dict[str, Any]] = {int(k): dict(v) for k, v in json.loads(metadata["optimizer_scalars"]).items()}
     for name, tensor in parts["optimizer"].items():
@@ -101,16 +99,10 @@ def read_checkpoint(path: Path, identity: Identity) -> TrainingState:
     )
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """Find the checkpoint of the highest step."""
-    paths = sorted(path for path in folder.glob("step-*.safetensors") if re.fullmatch(r"step-\d{6}", path.stem))
-    return paths[-1] if paths else None
-
-
 def remove_old_checkpoints(folder: Path, keep: int | None) -> None:
     """Keep the newest `keep` checkpoints; None keeps all."""
     if keep is not None:
-        for path in sorted(folder.glob("step-*.safetensors"))[:-keep]:
+        for path in checkpoints_in(folder)[:-keep]:
             path.unlink()
 
 
@@ -136,14 +128,3 @@ def _split(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         part, _, rest = name.partition("/")
         parts[part][rest] = tensor
     return parts
-
-
-def _refuse_other_run(path: Path, found: Identity, wanted: Identity) -> None:
-    wanted = json.loads(json.dumps(wanted))
-    different = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
-    if different:
-        rows = "\n".join(f"  {name}: {found.get(name)!r} there, {wanted.get(name)!r} here" for name in different)
-        raise CheckpointError(
-            f"{path} belongs to another run:\n{rows}\n"
-            "Go back to those settings to continue it, or give another folder with --output."
-        )

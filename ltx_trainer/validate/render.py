@@ -44,6 +44,7 @@ class Previews:
         sampling: Steps, seed and guidance.
         folder: Where previews go, a folder for each step.
         accelerator: Device, and the other processes.
+        base: Names the weights and precision of the transformer without the adapter.
         on_render: Told of what was rendered, on the main process.
     """
 
@@ -53,6 +54,7 @@ class Previews:
     sampling: Sampling
     folder: Path
     accelerator: Accelerator
+    base: str
     on_render: Callable[[Render], object]
 
     def render(self, step: int) -> Render | None:
@@ -61,7 +63,14 @@ class Previews:
         if self.cached.previews and self.accelerator.is_main_process:
             device = self.accelerator.device
             render = render_previews(
-                self.family, self.transformer, self.cached, self.sampling, self.folder, step=step, device=device
+                self.family,
+                self.transformer,
+                self.cached,
+                self.sampling,
+                self.folder,
+                step=step,
+                base=self.base,
+                device=device,
             )
             self.on_render(render)
         self.accelerator.wait_for_everyone()
@@ -76,6 +85,7 @@ def render_previews(
     folder: Path,
     *,
     step: int,
+    base: str,
     device: torch.device,
 ) -> Render:
     """Render every validation item with the adapter as it stands, or find it done.
@@ -90,12 +100,13 @@ def render_previews(
         sampling: Steps, seed and guidance.
         folder: Where previews go, a folder for each step.
         step: Optimizer updates done.
+        base: Names the weights and precision of the transformer without the adapter.
         device: Where the transformer is.
     """
     place = folder / f"step-{step:06d}"
     items = tuple(place / f"item-{index + 1}.mp4" for index in range(len(cached.previews)))
     render = Render(step, items, joined=place / "all.mp4")
-    note, origin = place / "origin.txt", _origin(transformer, cached, sampling)
+    note, origin = place / "origin.txt", _origin(transformer, cached, sampling, base)
     if note.is_file() and note.read_text() == origin:
         return render
     logger.info("Rendering %d previews at step %d.", len(items), step)
@@ -111,11 +122,11 @@ def render_previews(
     return render
 
 
-def _origin(transformer: nn.Module, cached: CachedSet, sampling: Sampling) -> str:
-    """Name everything that changes a preview: the adapter, the items and how they are sampled."""
+def _origin(transformer: nn.Module, cached: CachedSet, sampling: Sampling, base: str) -> str:
+    """Name what changes a preview: the base and the adapter, the items and how they are sampled."""
     asked = [(item.prompt.stem, item.first_frame and item.first_frame.stem, item.shape) for item in cached.previews]
     adapter = hashlib.sha256(tensor_bytes(adapter_state(transformer))).hexdigest()
-    facts = (adapter, asked, cached.negative_prompt.stem, cached.with_audio, sampling)
+    facts = (base, adapter, asked, cached.negative_prompt.stem, cached.with_audio, sampling)
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 

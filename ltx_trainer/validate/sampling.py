@@ -1,11 +1,10 @@
 """How previews are sampled: the settings, and what the model family does where they leave it open."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ltx_trainer.config import Settings
 from ltx_trainer.diffusion import GuidanceScales
-from ltx_trainer.errors import ConfigError
 from ltx_trainer.models.family import Family
 
 
@@ -27,13 +26,8 @@ class Sampling:
 
 
 def sampling_of(settings: Settings, family: Family) -> Sampling:
-    """Fill what the settings leave open from the family's own defaults.
-
-    Raises:
-        ConfigError: A block of STG is not there, so that the guidance would do nothing.
-    """
+    """Fill what the settings leave open from the family's own defaults."""
     chosen, own = settings.validation, family.sampling
-    _check_blocks(chosen.stg_blocks or own.stg_blocks, family.facts.num_blocks)
     shared = {"stg": settings.input.stg_scale, "modality": chosen.modality, "rescale": chosen.rescale}
     asked = {"video": {"cfg": chosen.video_cfg, **shared}, "audio": {"cfg": chosen.audio_cfg, **shared}}
     return Sampling(
@@ -45,12 +39,3 @@ def sampling_of(settings: Settings, family: Family) -> Sampling:
         },
         stg_blocks=own.stg_blocks if chosen.stg_blocks is None else chosen.stg_blocks,
     )
-
-
-def _check_blocks(stg_blocks: Sequence[int], num_blocks: int) -> None:
-    absent = [block for block in stg_blocks if block >= num_blocks]
-    if absent:
-        raise ConfigError(
-            f"validation.stg_blocks names block {absent[0]}; this model has blocks 0 to {num_blocks - 1}. "
-            "null takes the model family's own."
-        )

@@ -110,7 +110,7 @@ def test_all_problems_are_told_at_once(config: Path) -> None:
     ("text", "answer"),
     [
         ("input: {a: 1, a: 2}", r"'a' is given twice"),
-        ("- 1", r"holds list, not a mapping"),
+        ("- 1", r"holds a list, not settings by name"),
         ("input: [", r"is not written correctly"),
         ("input: {training_data_url: a.zip}", r"endpoint is required"),
         (T2V + "input: {}", r"input\.training_data_url is required"),

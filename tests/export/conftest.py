@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from ltx_trainer.artifacts import Adapter, Bundle
 from ltx_trainer.config import Settings
 from ltx_trainer.export import write_bundle
+from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import adapter_state, attach_lora, load_adapter_state
 from ltx_trainer.modes import find_mode
@@ -70,7 +72,15 @@ def publish_to(
     training = TrainingState(7, state, {"state": {}, "param_groups": []}, ())
     checkpoint = write_checkpoint(folder / "checkpoints", training, {})
     return write_bundle(
-        settings, family, Adapter(checkpoint, 7), None, folder, with_audio=with_audio, inference={"num_steps": 30}
+        settings,
+        family,
+        Adapter(checkpoint, 7),
+        None,
+        folder,
+        shape=ClipShape(9, FrameSize(64, 64), Fraction(24)),
+        preview_shape=ClipShape(17, FrameSize(96, 64), Fraction(30000, 1001)),
+        with_audio=with_audio,
+        inference={"num_steps": 30},
     )
 
 

@@ -74,7 +74,16 @@ def test_the_config_file_knows_the_lora_by_its_digest(published: Any) -> None:
     config = json.loads(published.bundle.config.read_text())
 
     assert config["lora_sha256"] == hashlib.sha256(published.bundle.lora.read_bytes()).hexdigest()
-    assert config["inference"] == {"num_steps": 30, "lora_scale": 1.0, "negative_prompt": "blurry"}
+    assert config["training"] == {"num_frames": 9, "frame_rate": 24.0, "width": 64, "height": 64}
+    assert config["inference"] == {
+        "num_frames": 17,
+        "frame_rate": pytest.approx(29.97, abs=1e-3),
+        "width": 96,
+        "height": 64,
+        "num_steps": 30,
+        "lora_scale": 1.0,
+        "negative_prompt": "blurry",
+    }
     assert (config["rank"], config["steps"], config["trigger_phrase"]) == (8, 7, "TOK")
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ltx_trainer.artifacts import Adapter, CachedSet
+from ltx_trainer.artifacts import Adapter, CachedSet, Clips
 from ltx_trainer.config import Settings
+from ltx_trainer.continuation import run_identity
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import attach_lora
 from ltx_trainer.processes import make_accelerator
@@ -39,8 +40,7 @@ class Training:
         accelerator, dtype = make_accelerator("fp32")
         checkpointing = settings.training.gradient_checkpointing
         with self._family.transformer(CPU, dtype, gradient_checkpointing=checkpointing) as transformer:
-            mode = settings.mode
-            modules = self._family.lora_modules(mode.targets if cached.with_audio else mode.silent_targets)
+            modules = self._family.lora_modules(settings.lora_targets(with_audio=cached.with_audio))
             generator = generator_for(settings.training.seed, "adapter")
             dropout = settings.lora.dropout
             attach_lora(transformer, modules, rank=settings.input.rank, alpha=8, dropout=dropout, generator=generator)
@@ -51,6 +51,7 @@ class Training:
                     transformer,
                     cached,
                     self.folder,
+                    identity=run_identity(settings, Clips((), (), with_audio=cached.with_audio), 1),
                     accelerator=accelerator,
                     hooks=[Hook(1, lambda step, do=do: do(step, transformer, cached)) for do in hooks],
                     observers=[observe],

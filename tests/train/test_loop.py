@@ -58,7 +58,14 @@ def test_previews_do_not_disturb_the_training(
 
     def preview(step: int, transformer: nn.Module, cached: CachedSet) -> None:
         render_previews(
-            family, transformer, cached, sampling_of(settings, family), tmp_path / "previews", step=step, device=CPU
+            family,
+            transformer,
+            cached,
+            sampling_of(settings, family),
+            tmp_path / "previews",
+            step=step,
+            base="base",
+            device=CPU,
         )
 
     plain.run(settings)

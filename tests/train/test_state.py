@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from ltx_trainer.continuation import newest_checkpoint
 from ltx_trainer.errors import CheckpointError
 from ltx_trainer.train.state import (
     TrainingState,
-    newest_checkpoint,
     random_state,
     read_checkpoint,
     remove_old_checkpoints,
@@ -72,10 +72,16 @@ def test_the_newest_is_that_of_the_highest_step_and_old_ones_go(tmp_path: Path, 
     for step in (900, 1000, 20):
         write_checkpoint(tmp_path, TrainingState(step, state.adapter, state.optimizer, state.random), IDENTITY)
 
+    (tmp_path / "step-000900-best.safetensors").touch()
+
     remove_old_checkpoints(tmp_path, keep=2)
 
     assert newest_checkpoint(tmp_path) == tmp_path / "step-001000.safetensors"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000900.safetensors", "step-001000.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "step-000900-best.safetensors",
+        "step-000900.safetensors",
+        "step-001000.safetensors",
+    ]
 
 
 def test_a_folder_without_checkpoints_has_no_newest(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from torch import nn
 
 from ltx_trainer.artifacts import CachedSet, Render
 from ltx_trainer.config import Settings
-from ltx_trainer.errors import ConfigError
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import attach_lora
 from ltx_trainer.validate import render_previews, sampling_of
@@ -30,8 +29,15 @@ def adapted(family: Family) -> Iterator[nn.Module]:
 def render(
     adapted: nn.Module, family: Family, fill: Callable[[Settings], CachedSet], tmp_path: Path
 ) -> Callable[[Settings], Render]:
-    return lambda settings: render_previews(
-        family, adapted, fill(settings), sampling_of(settings, family), tmp_path / "previews", step=3, device=CPU
+    return lambda settings, base="base": render_previews(
+        family,
+        adapted,
+        fill(settings),
+        sampling_of(settings, family),
+        tmp_path / "previews",
+        step=3,
+        base=base,
+        device=CPU,
     )
 
 
@@ -56,6 +62,12 @@ def test_what_is_asked_otherwise_is_rendered_again(
     assert render(load(change)).joined.read_bytes() != before
 
 
+def test_another_base_is_rendered_again(load: Load, render: Callable[..., Render]) -> None:
+    written = render(load()).joined.stat().st_mtime_ns
+
+    assert render(load(), base="another").joined.stat().st_mtime_ns != written
+
+
 def test_another_adapter_is_rendered_again(
     load: Load, render: Callable[[Settings], Render], adapted: nn.Module
 ) -> None:
@@ -66,11 +78,6 @@ def test_another_adapter_is_rendered_again(
                 weight.fill_(0.1)
 
     assert render(load()).joined.read_bytes() != before
-
-
-def test_a_block_that_is_not_there_is_refused_for_stg(load: Load, family: Family) -> None:
-    with pytest.raises(ConfigError, match=r"names block 28; this model has blocks 0 to 3"):
-        sampling_of(load("validation.stg_blocks=[1, 28]"), family)
 
 
 def test_what_the_settings_say_goes_before_the_familys_own(load: Load, family: Family) -> None:
