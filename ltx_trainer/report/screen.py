@@ -19,6 +19,7 @@ from ltx_trainer.modes import MODES
 
 LINES_OF_A_RUN = 20
 LINES_OF_A_LOOP = 10
+LONGEST_CAPTION = 200
 
 Item = TypeVar("Item")
 
@@ -123,7 +124,7 @@ def show_data(console: Console, clips: Sequence[Clip], left_out: Sequence[LeftOu
     alike = len({_shape(clip) for clip in clips}) == 1
     what = f"{len(clips)} clips of {_shape(clips[0])}" if alike else f"{len(clips)} clips"
     head = ["clip", "seconds", *([] if alike else ["becomes"]), "caption"]
-    rows = [[clip.name, _span(clip), *([] if alike else [_shape(clip)]), clip.caption] for clip in clips]
+    rows = [[clip.name, _span(clip), *([] if alike else [_shape(clip)]), _shortened(clip.caption)] for clip in clips]
     _print_rows(console, f"{what}, {'with sound' if with_audio else 'silent'}", head, rows)
     show_left_out(console, left_out)
 
@@ -146,6 +147,13 @@ def _shape(clip: Clip) -> str:
     shape = clip.footage[Role.TARGET].shape
     frames = f"{shape.num_frames} frames at {shape.frame_rate}/s" if shape.num_frames > 1 else "1 frame"
     return f"{frames}, {shape.size}"
+
+
+def _shortened(caption: str) -> str:
+    """Keep a screen readable where a caption is a whole page."""
+    if len(caption) <= LONGEST_CAPTION:
+        return caption
+    return f"{caption[:LONGEST_CAPTION]}... ({len(caption)} characters)"
 
 
 def _span(clip: Clip) -> str:
