@@ -212,12 +212,16 @@ class CachedSet:
     computed: int
 
 
+ADAPTER_PREFIX = "adapter/"
+"""What the names of the adapter's tensors begin with in a checkpoint."""
+
+
 @dataclass(frozen=True)
 class Adapter:
     """A trained LoRA as the training loop left it.
 
     Attributes:
-        checkpoint: The last checkpoint, with the adapter in fp32.
+        checkpoint: The last checkpoint, with the adapter in fp32 under `ADAPTER_PREFIX`.
         step: Optimizer updates done.
     """
 

@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -48,7 +48,8 @@ def whole_file(path: Path) -> Iterator[Path]:
             beside.replace(path)
             flush(path.parent)
         finally:
-            beside.unlink(missing_ok=True)
+            if _is_named(descriptor, beside):
+                beside.unlink()
 
 
 @contextmanager
@@ -67,14 +68,21 @@ def _open_locked(beside: Path) -> int:
         descriptor = os.open(beside, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # Whoever held it has renamed or removed it since; the file of this name is another one now.
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), beside.stat()):
-                    return descriptor
+            # Whoever held it before may have renamed or removed it.
+            if _is_named(descriptor, beside):
+                return descriptor
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    """Say whether an open file is the one that lies at `path` now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def flush(path: Path) -> None:

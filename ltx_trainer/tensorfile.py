@@ -93,4 +93,4 @@ def _header(ordered: Mapping[str, Tensor], metadata: Mapping[str, str] | None) -
 
 def _content(tensor: Tensor) -> memoryview:
     """View the values of a tensor, copied only if they lie elsewhere or apart."""
-    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

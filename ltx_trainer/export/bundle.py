@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ltx_trainer import __version__
-from ltx_trainer.artifacts import Adapter, Bundle, Render
+from ltx_trainer.artifacts import ADAPTER_PREFIX, Adapter, Bundle, Render
 from ltx_trainer.atomic import whole_file, write_text
 from ltx_trainer.config import Settings
 from ltx_trainer.export.check import check_lora
@@ -23,8 +23,6 @@ from ltx_trainer.geometry import ClipShape
 from ltx_trainer.models.family import Family
 from ltx_trainer.modes import Condition
 from ltx_trainer.tensorfile import tensor_bytes
-
-ADAPTER_PREFIX = "adapter/"
 
 
 def write_bundle(

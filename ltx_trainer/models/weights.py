@@ -40,7 +40,7 @@ def load_diffusers(model_class: type[Diffusers], folder: Path, dtype: torch.dtyp
 
     Raises:
         ModelError: Weights and config do not fit each other.
-        MemoryError: Or PyTorch's own error; memory ran out.
+        MemoryError: Memory ran out, of the computer or of the device.
     """
     return _load(model_class, folder, torch_dtype=dtype, low_cpu_mem_usage=True, **config)
 
@@ -50,7 +50,7 @@ def load_transformers(model_class: type[Transformers], folder: Path, dtype: torc
 
     Raises:
         ModelError: Weights and config do not fit each other.
-        MemoryError: Or PyTorch's own error; memory ran out.
+        MemoryError: Memory ran out, of the computer or of the device.
     """
     return _load(model_class, folder, dtype=dtype)
 
@@ -60,14 +60,21 @@ def _load(model_class: Any, folder: Path, **arguments: object) -> Any:
         model, report = model_class.from_pretrained(
             folder, local_files_only=True, output_loading_info=True, **arguments
         )
-    except torch.OutOfMemoryError:
-        raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        if any(text in str(error) for text in NO_MEMORY):
-            raise MemoryError(str(error)) from error
+        _pass_on_lack_of_memory(error)
         raise ModelError(f"{folder} does not load as {model_class.__name__}: {error}") from error
     _check_report(folder, report)
     return model.requires_grad_(requires_grad=False).eval()
+
+
+def _pass_on_lack_of_memory(error: Exception) -> None:
+    """Raise MemoryError if that is what an error comes from; the libraries wrap one error in another."""
+    cause: BaseException | None = error
+    while cause is not None:
+        told = any(text in str(cause) for text in NO_MEMORY)
+        if told or isinstance(cause, MemoryError | torch.OutOfMemoryError):
+            raise MemoryError(str(cause)) from error
+        cause = cause.__cause__ or cause.__context__
 
 
 def _check_report(folder: Path, report: Mapping[str, Collection[Any]]) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ltx_trainer.artifacts import CachedExample, CachedSet
@@ -16,6 +15,7 @@ from ltx_trainer.config import Settings
 from ltx_trainer.diffusion import Stream, audio_tokens, generated_stream, give_first_frame, video_tokens
 from ltx_trainer.models.family import Family
 from ltx_trainer.modes import Condition
+from ltx_trainer.tensorfile import read_tensors
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ class BatchMaker:
             self._cached.empty_prompt if drop else example.prompt
             for example, drop in zip(examples, dropped, strict=True)
         ]
-        loaded = [load_file(path) for path in paths]
+        loaded = [read_tensors(path) for path in paths]
         return {name: torch.stack([item[name] for item in loaded]).to(self._device) for name in loaded[0]}
 
     def _stacked(self, paths: Sequence[Path | None]) -> Tensor:
-        latents = [load_file(path)["latents"] for path in paths if path is not None]
+        latents = [read_tensors(path)["latents"] for path in paths if path is not None]
         assert len(latents) == len(paths)
         return torch.stack(latents).to(self._device)

@@ -14,10 +14,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ltx_trainer.atomic import write_bytes
+from ltx_trainer.artifacts import ADAPTER_PREFIX
 from ltx_trainer.continuation import Identity, checkpoints_in, refuse_other_run
 from ltx_trainer.errors import CheckpointError
-from ltx_trainer.tensorfile import tensor_bytes
+from ltx_trainer.tensorfile import write_tensors
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def write_checkpoint(folder: Path, state: TrainingState, identity: Identity) -> 
     Raises:
         OutOfResources: The disk is full; the checkpoints before it are untouched.
     """
-    tensors = {f"adapter/{name}": tensor for name, tensor in state.adapter.items()}
+    tensors = {f"{ADAPTER_PREFIX}{name}": tensor for name, tensor in state.adapter.items()}
     scalars: dict[str, dict[str, Any]] = {}
     for index, values in state.optimizer["state"].items():
         for name, value in values.items():
@@ -65,7 +65,7 @@ def write_checkpoint(folder: Path, state: TrainingState, identity: Identity) -> 
         "optimizer_scalars": json.dumps(scalars),
     }
     path = checkpoint_path(folder, state.step)
-    write_bytes(path, tensor_bytes(tensors, metadata))
+    write_tensors(path, tensors, metadata)
     return path
 
 
@@ -75,12 +75,7 @@ def read_checkpoint(path: Path, identity: Identity) -> TrainingState:
     Raises:
         CheckpointError: The file is damaged, or belongs to a run that differs; the message says in what.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}. Delete it to continue from the one before it.") from error
+    metadata, tensors = _read(path)
     refuse_other_run(path, json.loads(metadata["identity"]), identity)
     parts = _split(tensors)
     state: dict[int, dict[str, Any]] = {int(k): dict(v) for k, v in json.loads(metadata["optimizer_scalars"]).items()}
@@ -120,6 +115,14 @@ def restore_random_state(state: Mapping[str, Tensor], draws: torch.Generator) ->
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}. Delete it to continue from the one before it.") from error
 
 
 def _split(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

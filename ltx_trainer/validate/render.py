@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ltx_trainer import media
@@ -26,7 +25,7 @@ from ltx_trainer.diffusion import (
 )
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import adapter_state
-from ltx_trainer.tensorfile import tensor_bytes
+from ltx_trainer.tensorfile import read_tensors, tensors_digest
 from ltx_trainer.validate.denoise import denoise
 from ltx_trainer.validate.sampling import Sampling
 
@@ -125,7 +124,7 @@ def render_previews(
 def _origin(transformer: nn.Module, cached: CachedSet, sampling: Sampling, base: str) -> str:
     """Name what changes a preview: the base and the adapter, the items and how they are sampled."""
     asked = [(item.prompt.stem, item.first_frame and item.first_frame.stem, item.shape) for item in cached.previews]
-    adapter = hashlib.sha256(tensor_bytes(adapter_state(transformer))).hexdigest()
+    adapter = tensors_digest(adapter_state(transformer))
     facts = (base, adapter, asked, cached.negative_prompt.stem, cached.with_audio, sampling)
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
@@ -188,7 +187,7 @@ def _starting_noise(family: Family, preview: CachedPreview, seed: int, *, with_a
 def _streams(family: Family, preview: CachedPreview, noise: dict[str, Tensor]) -> dict[str, Stream]:
     clean = torch.zeros_like(noise["video"])
     if preview.first_frame is not None:
-        clean[0, :, :1] = load_file(preview.first_frame)["latents"]
+        clean[0, :, :1] = read_tensors(preview.first_frame)["latents"]
     video = generated_stream(video_tokens(clean), family.video_coordinates(preview.shape))
     if preview.first_frame is not None:
         video = give_first_frame(video, clean.shape[3] * clean.shape[4], torch.tensor([True]))
@@ -199,7 +198,7 @@ def _streams(family: Family, preview: CachedPreview, noise: dict[str, Tensor]) -
 
 
 def _load_prompt(path: Path, device: torch.device) -> dict[str, Tensor]:
-    return {name: tensor[None].to(device) for name, tensor in load_file(path).items()}
+    return {name: tensor[None].to(device) for name, tensor in read_tensors(path).items()}
 
 
 def _decode_video(family: Family, latents: list[Tensor], device: torch.device) -> list[Tensor]:
