@@ -166,7 +166,8 @@ def _as_known(error: BaseException) -> BaseException:
     """Give memory and disk that ran out their own error."""
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
-        return OutOfResources(f"Memory ran out: {error}. A lower input.resolution or fewer frames need less.")
+        said = f" ({error})" if str(error) else ""
+        return OutOfResources(f"Memory ran out{said}. A lower input.resolution or fewer frames need less.")
     # safetensors has an error of its own for it.
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if full or (not isinstance(error, TrainerError) and "No space left on device" in str(error)):

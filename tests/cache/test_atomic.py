@@ -1,11 +1,17 @@
 """Files that are whole or absent, on disks that are well, full and read-only."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from ltx_trainer.atomic import whole_file, write_bytes, write_text
+from ltx_trainer.atomic import disk_errors, whole_file, write_bytes, write_text
 from ltx_trainer.errors import ConfigError, OutOfResources
 
 
@@ -24,10 +30,15 @@ def test_what_is_written_is_there_and_nothing_beside_it(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_others_may_read_what_is_written(tmp_path: Path) -> None:
-    write_bytes(tmp_path / "file", b"content")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_others_may_do_with_a_file_what_the_umask_says(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_bytes(tmp_path / "file", b"content")
+    finally:
+        os.umask(before)
 
-    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
 
 
 def test_the_place_beside_keeps_the_extension_by_which_writers_choose_a_format(tmp_path: Path) -> None:
@@ -54,6 +65,56 @@ def test_an_interrupted_write_leaves_what_was_there_before(tmp_path: Path) -> No
 
     assert (tmp_path / "file").read_text() == "before"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ltx_trainer.atomic import whole_file
+with whole_file(Path(sys.argv[1])) as beside:
+    beside.write_bytes(bytes(1000))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_is_taken_over_by_the_next_write(tmp_path: Path) -> None:
+    path = tmp_path / "step-000100.safetensors"
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+    assert [left.name for left in tmp_path.iterdir()] == [".step-000100.partial.safetensors"]
+
+    write_bytes(path, b"content")
+
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"content"
+
+
+def test_writers_of_one_file_wait_for_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    contents = [bytes([number]) * 2**16 for number in range(8)]
+
+    def write(content: bytes) -> None:
+        for _ in range(20):
+            with whole_file(path) as beside, beside.open("wb") as file:
+                for start in range(0, len(content), 2**14):
+                    file.write(content[start : start + 2**14])
+                    file.flush()
+
+    with ThreadPoolExecutor(len(contents)) as writers:
+        list(writers.map(write, contents))
+
+    assert path.read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_that_a_library_makes_of_a_full_disk_is_known(small_disk: Callable[[int], Path]) -> None:
+    disk = small_disk(64)
+
+    with (
+        pytest.raises(OutOfResources, match=r"No space left on the disk of .* while writing big\.safetensors"),
+        disk_errors(disk / "big.safetensors"),
+    ):
+        save_file({"zeros": torch.zeros(2**20)}, disk / "big.safetensors")
 
 
 def test_a_full_disk_leaves_nothing_and_is_told_from_a_bug(small_disk: Callable[[int], Path]) -> None:

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ltx_trainer.cache.key import FileDigests, tensor_key
+from ltx_trainer.cache import key
+from ltx_trainer.cache.key import FileDigests, prompt_key, tensor_key
 
 
 def test_equal_facts_give_equal_keys_in_any_order() -> None:
-    key = tensor_key("video", start=Fraction(1, 3), num_frames=9, still_crf=None)
+    found = tensor_key("video", start=Fraction(1, 3), num_frames=9, still_crf=None)
 
-    assert key == tensor_key("video", still_crf=None, num_frames=9, start=Fraction(2, 6))
-    assert len(key) == 64
+    assert found == tensor_key("video", still_crf=None, num_frames=9, start=Fraction(2, 6))
+    assert len(found) == 64
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,14 @@ def test_every_fact_counts(facts: dict[str, Fraction | int | None]) -> None:
 
 def test_the_kind_of_content_counts() -> None:
     assert tensor_key("video", source="0") != tensor_key("audio", source="0")
+
+
+def test_the_version_of_the_encoding_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = prompt_key("a bell", "weights")
+
+    monkeypatch.setattr(key, "ENCODING", key.ENCODING + 1)
+
+    assert prompt_key("a bell", "weights") != before
 
 
 def test_a_digest_changes_with_the_bytes(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """The miniature as an ordinary folder of diffusers."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import LTX2Pipeline
 
-from ltx_trainer.errors import ModelError
+from ltx_trainer.errors import ConfigError, ModelError, OutOfResources
 from ltx_trainer.models.miniature import write_miniature
 
 
@@ -78,6 +79,24 @@ def test_it_fills_an_empty_folder_and_leaves_nothing_beside_it(tmp_path: Path) -
 
     assert (tmp_path / "empty/model_index.json").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_a_full_disk_leaves_nothing_and_is_told_from_a_bug(small_disk: Callable[[int], Path]) -> None:
+    disk = small_disk(1024)
+
+    with pytest.raises(OutOfResources, match=r"No space left on the disk of .* while writing miniature"):
+        write_miniature("ltx-2.3", disk / "miniature")
+
+    assert list(disk.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path, read_only_disk: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(ConfigError, match="miniature cannot be written: Read-only file system"):
+        write_miniature("ltx-2.3", read_only_disk / "miniature")
+    with pytest.raises(ConfigError, match="file cannot be written: File exists"):
+        write_miniature("ltx-2.3", tmp_path / "file/miniature")
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path: Path) -> None:

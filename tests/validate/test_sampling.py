@@ -34,8 +34,8 @@ PROMPT, NEGATIVE = "a red ball rolls", "blurry"
 
 
 @pytest.fixture(scope="module")
-def prompts(family: Family) -> dict[str, dict[str, Tensor]]:
-    encoded = family.encode_prompts([PROMPT, NEGATIVE], CPU)
+def prompts(family: Family, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]]:
+    encoded = family.encode_prompts([PROMPT, NEGATIVE], CPU, scratch=tmp_path_factory.mktemp("scratch"))
     return {text: {name: tensor[None] for name, tensor in embeddings.items()} for text, embeddings in encoded}
 
 
