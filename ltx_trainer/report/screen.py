@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: tables, and progress that stays in one line on a terminal."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -65,7 +66,7 @@ class TrainingProgress:
         self._seconds.append(measured.seconds)
         facts = self._facts(measured)
         self.bar.update(self._task, completed=measured.step, facts=facts)
-        in_print = measured.step % max(1, self._num_steps // LINES_OF_A_RUN) == 0 or measured.step == self._num_steps
+        in_print = measured.step % math.ceil(self._num_steps / LINES_OF_A_RUN) == 0 or measured.step == self._num_steps
         if in_print and not self._console.is_terminal:
             left = timedelta(seconds=round(self._seconds_a_step() * (self._num_steps - measured.step)))
             self._console.print(f"step {measured.step}/{self._num_steps}  {facts}  {left} left", soft_wrap=True)
@@ -96,7 +97,7 @@ def track(console: Console) -> Callable[[Iterable[Item], str, int], Iterator[Ite
             return
         for done, item in enumerate(items, start=1):
             yield item
-            if done % max(1, total // LINES_OF_A_LOOP) == 0 and total > LINES_OF_A_LOOP:
+            if done % math.ceil(total / LINES_OF_A_LOOP) == 0 and total > LINES_OF_A_LOOP:
                 console.print(f"{what} {done}/{total}")
 
     return show
