@@ -89,6 +89,7 @@ def run(settings: Settings, space: Space, until: Stage, console: Console) -> Non
     if until is Stage.INSPECT:
         report.show_data(console, plan.clips.clips, plan.left_out, with_audio=plan.clips.with_audio)
         return
+    check_newest(space.checkpoints, plan.identity, settings.input.number_of_steps)
     work(settings, space, plan, until, console)
 
 
@@ -123,7 +124,6 @@ def look(settings: Settings, space: Space) -> Plan:
     previews = prepare_previews(request, preview_shape)
     check_groups(settings.lora_targets(with_audio=clips.with_audio), with_audio=clips.with_audio)
     identity = run_identity(settings, clips, int(os.environ.get("WORLD_SIZE", "1")))
-    check_newest(space.checkpoints, identity, request.number_of_steps)
     return Plan(facts, preview_shape, clips, previews, (*manifest.left_out, *clips.left_out), identity)
 
 
@@ -156,11 +156,17 @@ def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Co
             track=report.track(console),
         )
         base = cache.digest_of(family, "transformer", space.cache)
-    identity = {**plan.identity, "model.base": base, "training.precision": str(dtype)}
+    failed = {item.name for item in cached.left_out}
+    identity = {
+        **plan.identity,
+        "clips left out while encoding": sorted(failed),
+        "model.base": base,
+        "training.precision": str(dtype),
+    }
     check_newest(space.checkpoints, identity, request.number_of_steps)
     if main:
         left_out = (*plan.left_out, *cached.left_out)
-        trained_on = [clip for clip in plan.clips.clips if clip.name not in {item.name for item in cached.left_out}]
+        trained_on = [clip for clip in plan.clips.clips if clip.name not in failed]
         report.show_left_out(console, left_out)
         report.write_record(space.output, trained_on, left_out, with_audio=with_audio)
         write_text(space.output / "config.yaml", settings_as_yaml(settings))

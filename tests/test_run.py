@@ -148,6 +148,10 @@ def test_a_finished_run_said_again_gives_the_same_bytes(road: Road) -> None:
     assert (road.output / "lora.safetensors").read_bytes() == before
 
 
+def test_another_way_of_training_can_be_inspected_in_the_folder_of_a_finished_run(road: Road) -> None:
+    assert "4 clips of 9 frames" in road.go("--set", "input.rank=16", stage="inspect")
+
+
 def test_a_refused_run_leaves_the_finished_one_as_it_was(road: Road, command: Command) -> None:
     files = [road.output / name for name in ("config.yaml", "dataset.json", "config.json", "lora.safetensors")]
     before = [path.read_bytes() for path in files]
