@@ -22,3 +22,7 @@ from ltx_trainer import errors
 )
 def test_every_end_has_its_status(error: Exception, status: int) -> None:
     assert errors.exit_status_of(error) == status
+
+
+def test_being_told_to_stop_is_no_error_that_a_library_may_catch() -> None:
+    assert not issubclass(errors.Interrupted, Exception)
