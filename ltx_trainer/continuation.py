@@ -70,15 +70,18 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return max(checkpoints_in(folder), default=None)
 
 
-def check_newest(folder: Path, identity: Identity, num_steps: int) -> None:
+def check_newest(folder: Path, identity: Identity, num_steps: int) -> int:
     """Refuse a folder whose newest checkpoint this run could not continue, by its header alone.
+
+    Returns:
+        The step that the run goes on from; 0 without a checkpoint.
 
     Raises:
         CheckpointError: It is damaged, belongs to another run, or is past the last step.
     """
     path = newest_checkpoint(folder)
     if path is None:
-        return
+        return 0
     try:
         with safe_open(path, "np") as file:
             metadata = file.metadata()
@@ -91,6 +94,7 @@ def check_newest(folder: Path, identity: Identity, num_steps: int) -> None:
             f"{path} is at step {step}, and input.number_of_steps is {num_steps}. "
             f"Ask for {step} or more, or give another folder with --output."
         )
+    return step
 
 
 def refuse_other_run(path: Path, found: Identity, wanted: Identity) -> None:

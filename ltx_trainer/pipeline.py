@@ -163,7 +163,7 @@ def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Co
         "model.base": base,
         "training.precision": str(dtype),
     }
-    check_newest(space.checkpoints, identity, request.number_of_steps)
+    start = check_newest(space.checkpoints, identity, request.number_of_steps)
     if main:
         left_out = (*plan.left_out, *cached.left_out)
         trained_on = [clip for clip in plan.clips.clips if clip.name not in failed]
@@ -177,7 +177,7 @@ def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Co
     checkpointing = settings.training.gradient_checkpointing
     with (
         family.transformer(device, dtype, gradient_checkpointing=checkpointing) as transformer,
-        open_board(space.output / "tensorboard", enabled=main) as board,
+        open_board(space.output / "tensorboard", start=start, enabled=main) as board,
     ):
         attach_lora(
             transformer,

@@ -44,9 +44,15 @@ class Board:
 
 
 @contextmanager
-def open_board(folder: Path, *, enabled: bool) -> Iterator[Board]:
-    """Open a board in `folder`, or one that writes nothing, as in every process but the main one."""
-    writer = SummaryWriter(folder) if enabled else None
+def open_board(folder: Path, *, start: int, enabled: bool) -> Iterator[Board]:
+    """Open a board in `folder`, or one that writes nothing, as in every process but the main one.
+
+    Args:
+        folder: Where event files go.
+        start: The step that training goes on from; what an earlier process wrote of later steps is hidden.
+        enabled: Write at all.
+    """
+    writer = SummaryWriter(folder, purge_step=start + 1) if enabled else None
     try:
         yield Board(writer)
     finally:

@@ -1,5 +1,6 @@
 """The event files of TensorBoard, read back."""
 
+import time
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -22,7 +23,7 @@ def events_in(folder: Path) -> EventAccumulator:
 
 
 def test_losses_and_rates_stand_at_their_steps(tmp_path: Path, make_metrics: Callable[..., StepMetrics]) -> None:
-    with open_board(tmp_path, enabled=True) as board:
+    with open_board(tmp_path, start=0, enabled=True) as board:
         for step in (1, 2):
             board.add_step(make_metrics(step))
 
@@ -33,13 +34,26 @@ def test_losses_and_rates_stand_at_their_steps(tmp_path: Path, make_metrics: Cal
     assert [event.value for event in events.Scalars("learning_rate")] == pytest.approx([2e-4, 2e-4])
 
 
+def test_a_continued_run_hides_the_steps_that_it_takes_again(
+    tmp_path: Path, make_metrics: Callable[..., StepMetrics]
+) -> None:
+    for start, steps in ((0, (1, 2, 3)), (1, (2,))):
+        with open_board(tmp_path, start=start, enabled=True) as board:
+            for step in steps:
+                board.add_step(make_metrics(step))
+        # Event files are ordered by the second that they were opened in.
+        time.sleep(1.1)
+
+    assert [event.step for event in events_in(tmp_path).Scalars("loss")] == [1, 2]
+
+
 @pytest.mark.parametrize(("num_frames", "num_shown"), [(12, FRAMES_IN_A_STRIP), (3, 3)])
 def test_a_preview_is_a_strip_of_its_frames_from_first_to_last(
     tmp_path: Path, write_clip: Any, num_frames: int, num_shown: int
 ) -> None:
     items = tuple(write_clip(tmp_path / f"item-{seed}.mp4", seed=seed, num_frames=num_frames) for seed in (0, 3))
 
-    with open_board(tmp_path / "board", enabled=True) as board:
+    with open_board(tmp_path / "board", start=0, enabled=True) as board:
         board.add_render(Render(30, items, joined=items[0]))
 
     events = events_in(tmp_path / "board")
@@ -61,7 +75,7 @@ def test_other_processes_write_nothing(
 ) -> None:
     item = write_clip(tmp_path / "item.mp4")
 
-    with open_board(tmp_path / "board", enabled=False) as board:
+    with open_board(tmp_path / "board", start=0, enabled=False) as board:
         board.add_step(make_metrics(1))
         board.add_render(Render(0, (item,), joined=item))
 
@@ -70,7 +84,7 @@ def test_other_processes_write_nothing(
 
 def test_a_run_that_fails_leaves_what_it_wrote(tmp_path: Path, make_metrics: Callable[..., StepMetrics]) -> None:
     def fail() -> None:
-        with open_board(tmp_path, enabled=True) as board:
+        with open_board(tmp_path, start=0, enabled=True) as board:
             board.add_step(make_metrics(1))
             raise KeyboardInterrupt("stopped")
 
