@@ -6,8 +6,10 @@ import logging
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,6 +28,9 @@ STAGES = {
     "validate": "train, then render the last preview",
     "run": "validate, then export the LoRA: the whole way from a zip to a LoRA",
 }
+
+LONGEST_SPEECH_SECONDS = 30
+"""How long other processes give the main one to come to the same refusal."""
 
 QUIET_LIBRARIES = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -59,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code, message = _end(error)
     if output is not None and _is_main_process():
         _leave_status(output, code, message)
+    if code == Refusal.exit_status and not _is_main_process():
+        _let_the_main_process_speak()
     return code
 
 
@@ -113,6 +120,12 @@ def _write_miniature(name: str, folder: Path) -> None:
     from ltx_trainer.models.miniature import write_miniature
 
     write_miniature(name, folder)
+
+
+def _let_the_main_process_speak() -> None:
+    """Wait, because a launcher ends all processes as soon as one has ended, and the main one tells the refusal."""
+    with suppress(Interrupted):
+        time.sleep(LONGEST_SPEECH_SECONDS)
 
 
 def _leave_status(output: Path, code: int, message: str) -> None:
