@@ -111,6 +111,11 @@ class Soundtrack:
     preserve_pitch: bool
     gain: float
 
+    @property
+    def is_stretched(self) -> bool:
+        """Whether the span is stretched to its duration, rather than trimmed or padded."""
+        return self.preserve_pitch and self.span_seconds != self.duration_seconds
+
 
 @dataclass(frozen=True)
 class Clip:

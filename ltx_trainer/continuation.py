@@ -86,7 +86,7 @@ def check_newest(folder: Path, identity: Identity, num_steps: int) -> int:
         with safe_open(path, "np") as file:
             metadata = file.metadata()
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}. Delete it to continue from the one before it.") from error
+        raise damaged(path, error) from error
     refuse_other_run(path, json.loads(metadata["identity"]), identity)
     step = int(metadata["step"])
     if step > num_steps:
@@ -95,6 +95,11 @@ def check_newest(folder: Path, identity: Identity, num_steps: int) -> int:
             f"Ask for {step} or more, or give another folder with --output."
         )
     return step
+
+
+def damaged(path: Path, error: Exception) -> CheckpointError:
+    """Say that a checkpoint cannot be read, and what works."""
+    return CheckpointError(f"{path} is damaged: {error}. Delete it to continue from the one before it.")
 
 
 def refuse_other_run(path: Path, found: Identity, wanted: Identity) -> None:

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from ltx_trainer import report
-from ltx_trainer.artifacts import Clips, LeftOut, Preview, Role
+from ltx_trainer.artifacts import CachedSet, Clips, LeftOut, Preview, Role
 from ltx_trainer.atomic import make_folder, write_text
 from ltx_trainer.config import REQUEST_FRAMES_FACTOR, Settings, settings_as_yaml
 from ltx_trainer.continuation import Identity, check_newest, run_identity
@@ -156,20 +156,15 @@ def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Co
             track=report.track(console),
         )
         base = cache.digest_of(family, "transformer", space.cache)
-    failed = {item.name for item in cached.left_out}
     identity = {
         **plan.identity,
-        "clips left out while encoding": sorted(failed),
+        "clips left out while encoding": sorted(item.name for item in cached.left_out),
         "model.base": base,
         "training.precision": str(dtype),
     }
     start = check_newest(space.checkpoints, identity, request.number_of_steps)
     if main:
-        left_out = (*plan.left_out, *cached.left_out)
-        trained_on = [clip for clip in plan.clips.clips if clip.name not in failed]
-        report.show_left_out(console, left_out)
-        report.write_record(space.output, trained_on, left_out, with_audio=with_audio)
-        write_text(space.output / "config.yaml", settings_as_yaml(settings))
+        _record(settings, space, plan, cached, console)
     if until is Stage.PREPARE:
         return
 
@@ -228,6 +223,16 @@ def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Co
     )
     report.write_result(bundle, space.output)
     report.show_result(console, bundle)
+
+
+def _record(settings: Settings, space: Space, plan: Plan, cached: CachedSet, console: Console) -> None:
+    """Leave what is trained on, what is left out and why, and the settings, in the run's folder."""
+    left_out = (*plan.left_out, *cached.left_out)
+    failed = {item.name for item in cached.left_out}
+    trained_on = [clip for clip in plan.clips.clips if clip.name not in failed]
+    report.show_left_out(console, left_out)
+    report.write_record(space.output, trained_on, left_out, with_audio=cached.with_audio)
+    write_text(space.output / "config.yaml", settings_as_yaml(settings))
 
 
 @contextmanager

@@ -278,6 +278,6 @@ def _sound(soundtrack: Soundtrack, rate_hz: int) -> np.ndarray:
         rate_hz=rate_hz,
     )
     num_samples = round(soundtrack.duration_seconds * rate_hz)
-    if soundtrack.preserve_pitch and soundtrack.span_seconds != soundtrack.duration_seconds:
+    if soundtrack.is_stretched:
         samples = media.stretch_audio(samples, rate_hz=rate_hz, num_samples=num_samples)
     return media.fit_audio(samples, num_samples) * np.float32(soundtrack.gain)

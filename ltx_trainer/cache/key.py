@@ -55,7 +55,6 @@ def video_key(footage: Footage, weights: str, still_crf: int | None) -> str:
 
 def audio_key(soundtrack: Soundtrack, weights: str, num_tokens: int) -> str:
     """Name the latents of a sound; how to stretch is in it only where the sound is stretched."""
-    stretched = soundtrack.preserve_pitch and soundtrack.span_seconds != soundtrack.duration_seconds
     return tensor_key(
         "audio",
         decoding=DECODING,
@@ -65,7 +64,7 @@ def audio_key(soundtrack: Soundtrack, weights: str, num_tokens: int) -> str:
         start=soundtrack.start_seconds,
         span=soundtrack.span_seconds,
         duration=soundtrack.duration_seconds,
-        stretched=stretched,
+        stretched=soundtrack.is_stretched,
         gain=soundtrack.gain,
         num_tokens=num_tokens,
         weights=weights,

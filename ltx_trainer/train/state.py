@@ -15,8 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ltx_trainer.artifacts import ADAPTER_PREFIX
-from ltx_trainer.continuation import Identity, checkpoints_in, refuse_other_run
-from ltx_trainer.errors import CheckpointError
+from ltx_trainer.continuation import Identity, checkpoints_in, damaged, refuse_other_run
 from ltx_trainer.tensorfile import write_tensors
 
 
@@ -122,7 +121,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         with safe_open(path, "pt") as file:
             return file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}. Delete it to continue from the one before it.") from error
+        raise damaged(path, error) from error
 
 
 def _split(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -203,11 +203,11 @@ def _load_prompt(path: Path, device: torch.device) -> dict[str, Tensor]:
 
 def _decode_video(family: Family, latents: list[Tensor], device: torch.device) -> list[Tensor]:
     with family.video_codec(device) as codec:
-        return [codec.decode(item).cpu() for item in latents]
+        return [codec.decode(item) for item in latents]
 
 
 def _decode_audio(family: Family, latents: list[Tensor], device: torch.device) -> tuple[list[Tensor], int | None]:
     if not latents:
         return [], None
     with family.audio_codec(device) as codec:
-        return [codec.decode(item).cpu() for item in latents], codec.output_rate_hz
+        return [codec.decode(item) for item in latents], codec.output_rate_hz
