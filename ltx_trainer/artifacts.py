@@ -60,10 +60,17 @@ class Example:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file or clip that is not trained on, and why."""
+    """A file or clip that is not trained on, and why.
+
+    Attributes:
+        name: Of the file or clip.
+        reason: In words that follow the name.
+        is_incomplete: Whether it is part of an example that lacks a file.
+    """
 
     name: str
     reason: str
+    is_incomplete: bool = False
 
 
 @dataclass(frozen=True)
@@ -164,6 +171,7 @@ class CachedExample:
 
     Attributes:
         name: As in `Clip`.
+        source: Name of the file that the target is cut from.
         caption: As in `Clip`.
         shape: Pixel shape of the target; None in a mode without video.
         video: Normalised latents of the target's pictures `[channels, frames, rows, columns]`.
@@ -172,6 +180,7 @@ class CachedExample:
     """
 
     name: str
+    source: str
     caption: str
     shape: ClipShape | None
     video: Path | None
@@ -220,17 +229,23 @@ class CachedSet:
 ADAPTER_PREFIX = "adapter/"
 """What the names of the adapter's tensors begin with in a checkpoint."""
 
+AVERAGE_PREFIX = "average/"
+"""What the names of its moving average begin with, where the run keeps one; the LoRA is then made from that."""
+
 
 @dataclass(frozen=True)
 class Adapter:
     """A trained LoRA as the training loop left it.
 
     Attributes:
-        checkpoint: The last checkpoint, with the adapter in fp32 under `ADAPTER_PREFIX`.
+        checkpoint: The last checkpoint.
+        prefix: What the names of the tensors to publish, in fp32, begin with in it: `ADAPTER_PREFIX` or
+            `AVERAGE_PREFIX`.
         step: Optimizer updates done.
     """
 
     checkpoint: Path
+    prefix: str
     step: int
 
 
@@ -257,8 +272,10 @@ class Bundle:
         lora: The published adapter.
         config: What an inference endpoint needs to know of it.
         video: The joined preview; None in a run without validation items.
+        debug_dataset: The archive of what training saw; None unless it was asked for.
     """
 
     lora: Path
     config: Path
     video: Path | None
+    debug_dataset: Path | None

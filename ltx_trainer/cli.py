@@ -4,22 +4,23 @@ import argparse
 import errno
 import logging
 import os
-import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.logging import RichHandler
 
 from ltx_trainer import __version__, report
+from ltx_trainer.atomic import disk_errors, make_folder
 from ltx_trainer.config import Settings, read_config, settings_from
-from ltx_trainer.errors import Interrupted, OutOfResources, Refusal, TrainerError, exit_status_of
+from ltx_trainer.errors import ConfigError, Interrupted, OutOfResources, Refusal, TrainerError, exit_status_of
+from ltx_trainer.interruption import handle_signals
 
 STAGES = {
     "inspect": "read the archive; say what would be trained on, and what would be left out",
@@ -45,28 +46,25 @@ space ran out; 130 or 143 interrupted; 1 a bug. The same code and message stand 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give its exit status."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)
+    handle_signals()
     _set_up_logging(verbose=options.verbose)
-    output: Path | None = None
     try:
-        if options.command == "modes":
-            report.show_modes(Console())
-        elif options.command == "miniature":
-            _write_miniature(options.name, options.folder)
-        else:
-            output = options.output or Path("outputs") / options.config.stem
-            data = read_config(options.config, request=options.input, overrides=options.set)
-            output = _output_folder(data, options)
-            _run(settings_from(data, options.config), output, options.command)
-        code, message = 0, "done"
+        _obey(options)
     except BaseException as error:  # noqa: BLE001 - every end of a run has a status
-        code, message = _end(error)
-    if output is not None and _is_main_process():
-        _leave_status(output, code, message)
-    if code == Refusal.exit_status and not _is_main_process():
-        _let_the_main_process_speak()
-    return code
+        return _end(error)
+    return 0
+
+
+def _obey(options: argparse.Namespace) -> None:
+    if options.command == "modes":
+        report.show_modes(Console())
+    elif options.command == "miniature":
+        _write_miniature(options.name, options.folder)
+    else:
+        data = read_config(options.config, request=options.input, overrides=options.set)
+        output = _output_folder(data, options)
+        with _owned(output) if _is_main_process() else nullcontext():
+            _run(settings_from(data, options.config), output, options.command)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,13 +104,37 @@ def _output_folder(data: Mapping[str, Any], options: argparse.Namespace) -> Path
     return options.output or Path(named if isinstance(named, str) else f"outputs/{options.config.stem}").expanduser()
 
 
+@contextmanager
+def _owned(output: Path) -> Iterator[None]:
+    """Keep other runs out of the run's folder, and leave in it how the command ended.
+
+    Raises:
+        ConfigError: Another run is at work there; its folder is left as it is.
+    """
+    make_folder(output)
+    lock = FileLock(output / ".lock")
+    try:
+        with disk_errors(output / ".lock"):
+            lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ConfigError(
+            f"Another run is at work in {output}. Wait for it, stop it, or give another folder with --output."
+        ) from error
+    try:
+        report.write_status(output, code=None, message="running")
+        yield
+        report.write_status(output, code=0, message="done")
+    except BaseException as error:
+        _leave_status(output, error)
+        raise
+    finally:
+        lock.release()
+
+
 def _run(settings: Settings, output: Path, command: str) -> None:
     from ltx_trainer.pipeline import Space, Stage, run
 
-    if _is_main_process():
-        report.write_status(output, code=None, message="running")
-    space = Space(output, settings.paths.cache.expanduser())
-    run(settings, space, Stage[command.upper()], Console())
+    run(settings, Space(output, settings.paths.cache.expanduser()), Stage[command.upper()], Console())
 
 
 def _write_miniature(name: str, folder: Path) -> None:
@@ -128,12 +150,12 @@ def _let_the_main_process_speak() -> None:
         time.sleep(LONGEST_SPEECH_SECONDS)
 
 
-def _leave_status(output: Path, code: int, message: str) -> None:
+def _leave_status(output: Path, error: BaseException) -> None:
     """Write the status; where even that fails, the exit status still tells."""
     try:
-        report.write_status(output, code=code, message=message)
-    except TrainerError as error:
-        _say(f"status.json is missing: {error}")
+        report.write_status(output, code=_code_of(error), message=_message_of(error))
+    except TrainerError as second:
+        _say(f"status.json is missing: {second}")
 
 
 def _set_up_logging(*, verbose: bool) -> None:
@@ -154,21 +176,26 @@ def _is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _interrupt(signal_number: int, _frame: FrameType | None) -> None:
-    raise Interrupted(signal_number)
-
-
-def _end(error: BaseException) -> tuple[int, str]:
-    """Say what ended the run, on standard error, and give its code and message."""
-    known = _as_known(error)
-    code = exit_status_of(known)
-    message = str(known) if isinstance(known, TrainerError | Interrupted) else f"{type(known).__name__}: {known}"
+def _end(error: BaseException) -> int:
+    """Say what ended the run, on standard error, and give its exit status."""
+    code = _code_of(error)
     if code == 1:
         traceback.print_exception(error)
     # All processes of a launcher refuse the same thing; any other end may be one process's own.
     if code != Refusal.exit_status or _is_main_process():
-        _say(message)
-    return code, message
+        _say(_message_of(error))
+    else:
+        _let_the_main_process_speak()
+    return code
+
+
+def _code_of(error: BaseException) -> int:
+    return exit_status_of(_as_known(error))
+
+
+def _message_of(error: BaseException) -> str:
+    known = _as_known(error)
+    return str(known) if isinstance(known, TrainerError | Interrupted) else f"{type(known).__name__}: {known}"
 
 
 def _say(message: str) -> None:

@@ -3,11 +3,15 @@
 from ltx_trainer.config.load import load_settings, read_config, settings_as_yaml, settings_from
 from ltx_trainer.config.request import REQUEST_FRAMES_FACTOR, PreviewItem, Request, request_fields
 from ltx_trainer.config.schema import (
+    DataSection,
+    DownloadSection,
+    HeldOutSection,
     LoraSection,
     ModelSection,
     NoiseSection,
     OptimizerSection,
     PathsSection,
+    ReportSection,
     Settings,
     TrainingSection,
     ValidationSection,
@@ -15,12 +19,16 @@ from ltx_trainer.config.schema import (
 
 __all__ = [
     "REQUEST_FRAMES_FACTOR",
+    "DataSection",
+    "DownloadSection",
+    "HeldOutSection",
     "LoraSection",
     "ModelSection",
     "NoiseSection",
     "OptimizerSection",
     "PathsSection",
     "PreviewItem",
+    "ReportSection",
     "Request",
     "Settings",
     "TrainingSection",

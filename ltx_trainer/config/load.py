@@ -23,6 +23,9 @@ PLAIN_WORDS = {
 }
 """Words of Python in messages, and what a reader of YAML calls them."""
 
+HOSTED_LENIENCY = {"max_left_out": 1.0, "incomplete": "skip"}
+"""Settings of `data` by default where the request is a body of the hosted service."""
+
 
 class _Loader(yaml.SafeLoader):
     """YAML in which 16:9 is text, not the sexagesimal number 969, and a key given twice is an error."""
@@ -73,6 +76,7 @@ def read_config(path: Path, *, request: Path | None = None, overrides: Sequence[
     data = _read_mapping(path, lambda text: yaml.load(text, _Loader))
     if request is not None:
         data["input"] = _read_mapping(request, json.loads)
+        _keep_hosted_behaviour(data)
     for override in overrides:
         _apply(data, override)
     return data
@@ -115,6 +119,13 @@ def _read_mapping(path: Path, parse: Any) -> dict[str, Any]:
         found = "nothing" if data is None else f"a {type(data).__name__}"
         raise ConfigError(f"{path} holds {found}, not settings by name.")
     return data
+
+
+def _keep_hosted_behaviour(data: dict[str, Any]) -> None:
+    """Skip what the hosted service skips, unless the file says otherwise."""
+    section = data.setdefault("data", {})
+    if isinstance(section, dict):
+        data["data"] = {**HOSTED_LENIENCY, **section}
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

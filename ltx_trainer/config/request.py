@@ -62,14 +62,14 @@ class PreviewItem(Section):
     """What is asked for."""
 
     image_url: str | None = None
-    """The image that stands in the first frame."""
+    """The image that stands in the first frame: a path, a file: or http(s) URL, or a base64 data URI."""
 
 
 class Request(Section):
     """The `input` of a run."""
 
     training_data_url: Annotated[str, Field(min_length=1)]
-    """The archive of training data."""
+    """The training data: a zip, tar or tar.gz, or a folder; as a path, a file: or http(s) URL, or a base64 data URI."""
 
     rank: Rank = 32
     """Rank of the LoRA."""
@@ -105,7 +105,7 @@ class Request(Section):
     """Seconds above which a video is split."""
 
     debug_dataset: bool = False
-    """Leave an archive of the preprocessed data. Only false is taken."""
+    """Leave an archive of exactly what training saw."""
 
     with_audio: bool | None = None
     """Train sound too. None: only if every video has a track."""
@@ -140,13 +140,6 @@ class Request(Section):
     stg_scale: Annotated[float, Field(ge=0, le=3)] = 1.0
     """Strength of spatio-temporal guidance in previews; 0 is off."""
 
-    @field_validator("training_data_url")
-    @classmethod
-    def _is_a_path(cls, url: str) -> str:
-        if url.startswith(("http://", "https://", "data:")):
-            raise ValueError("only a path of a local zip is taken; fetch the archive first")
-        return url
-
     @field_validator("number_of_frames", "validation_number_of_frames")
     @classmethod
     def _fit_frames(cls, num_frames: int) -> int:
@@ -155,15 +148,6 @@ class Request(Section):
         except GeometryError as error:
             raise ValueError(str(error)) from error
         return num_frames
-
-    @field_validator("debug_dataset")
-    @classmethod
-    def _no_debug_archive(cls, wanted: bool) -> bool:  # noqa: FBT001 - what a validator is given
-        if wanted:
-            raise ValueError(
-                "true is not taken: the archive is not made here; false works, and `inspect` lists the data"
-            )
-        return wanted
 
 
 def request_fields(mode: Mode) -> tuple[str, ...]:

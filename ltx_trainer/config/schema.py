@@ -3,17 +3,38 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from packaging.version import InvalidVersion, Version
+from pydantic import Field, field_validator, model_validator
 
+from ltx_trainer import __version__
 from ltx_trainer.config.request import Request, Section, preview_problem, request_fields
 from ltx_trainer.modes import Mode, find_mode
+
+MIN_PRODIGY_RATE = 0.1
+"""Below it the rate was surely meant for another optimizer."""
 
 
 class ModelSection(Section):
     """The base model."""
 
     base: Annotated[str, Field(min_length=1)] = "miniature"
-    """A diffusers folder, or `miniature` for the tiny model that comes with the package."""
+    """A folder in the layout of diffusers, its id on the model hub, a unified `.safetensors` file, or `miniature` for
+    the tiny model that comes with the package."""
+
+    revision: str | None = None
+    """Branch, tag or commit of a hub id. None: its main branch."""
+
+    text_encoder: Annotated[str, Field(min_length=1)] = "google/gemma-3-12b-it-qat-q4_0-unquantized"
+    """Folder or hub id of the Gemma 3 that a unified file, which has no text encoder of its own, is used with."""
+
+    text_encoder_revision: str | None = None
+    """Branch, tag or commit of the text encoder's hub id. None: its main branch."""
+
+    allow_unsuitable_base: bool = False
+    """Train on a distilled, 8-bit or GGUF base all the same. LoRAs trained on one come out with little effect."""
+
+    lora: Path | None = None
+    """A LoRA file whose weights training starts from: a warm start, not a continuation."""
 
 
 class LoraSection(Section):
@@ -29,11 +50,44 @@ class LoraSection(Section):
     """Modules of each block that are trained, such as `attn1`. None: those of the mode."""
 
 
-class OptimizerSection(Section):
-    """AdamW and its learning rate over time. The peak rate is in the request."""
+class DataSection(Section):
+    """What may be left out of the training data, and what is left to look at."""
 
-    name: Literal["adamw"] = "adamw"
-    """Which optimizer."""
+    max_left_out: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the media files that may be left out before the run is refused. 1: any number, as the hosted service
+    does and as is the default with a request body given by `--input`."""
+
+    incomplete: Literal["refuse", "skip"] = "refuse"
+    """What becomes of an example that lacks a file, such as a caption without its clip. skip: it is left out with its
+    reason, as the hosted service does and as is the default with a request body given by `--input`."""
+
+    mixed: bool = False
+    """Take images and videos in one archive."""
+
+    debug_from: Literal["sources", "latents"] = "sources"
+    """What the archive of `input.debug_dataset` shows: pictures and sound as they were encoded, or decoded again from
+    the cached latents."""
+
+
+class DownloadSection(Section):
+    """Limits of what is fetched by URL."""
+
+    max_gigabytes: Annotated[float, Field(gt=0)] = 200.0
+    """Size of one file, in 10^9 bytes."""
+
+    timeout_minutes: Annotated[float, Field(gt=0)] = 240.0
+    """Longest time that one file may take."""
+
+    allow_private_addresses: bool = False
+    """Fetch from this machine and its local network too."""
+
+
+class OptimizerSection(Section):
+    """The optimizer and its learning rate over time. The peak rate is in the request."""
+
+    name: Literal["adamw", "adamw_8bit", "schedule_free", "prodigy"] = "adamw"
+    """Which optimizer: AdamW, AdamW with its state in 8 bits, schedule-free AdamW, or Prodigy, which finds the rate
+    itself and takes `input.learning_rate` as a factor on it: give 1."""
 
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     """Decay rates of the moment estimates."""
@@ -44,8 +98,11 @@ class OptimizerSection(Section):
     epsilon: Annotated[float, Field(gt=0)] = 1e-8
     """Keeps the step finite where the gradient vanishes."""
 
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """How the rate goes from its peak to the end: stays, or falls to 0 along a line or half a cosine."""
+    schedule: Literal["constant", "linear", "cosine", "polynomial"] = "constant"
+    """How the rate goes from its peak to the end: stays, or falls to 0 along a line, half a cosine or a power."""
+
+    power: Annotated[float, Field(gt=0)] = 2.0
+    """Of the polynomial schedule; 1 is the linear one."""
 
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Steps over which the rate first rises to its peak."""
@@ -62,6 +119,9 @@ class NoiseSection(Section):
 
     uniform_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of draws taken uniformly all the same, so that no level is ever unseen."""
+
+    levels: Literal["shared", "per_stream"] = "shared"
+    """Whether video and sound of a sample have one noise level, as in sampling, or each its own."""
 
 
 class TrainingSection(Section):
@@ -84,6 +144,15 @@ class TrainingSection(Section):
 
     caption_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of samples trained with the empty text."""
+
+    video_loss_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Factor on the loss of the video stream."""
+
+    audio_loss_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Factor on the loss of the audio stream."""
+
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Keep a moving average of the adapter with this decay a step; previews and the LoRA come from it. None: off."""
 
     checkpoint_interval: Annotated[int, Field(ge=1)] = 250
     """Steps between checkpoints; the last step always has one."""
@@ -123,6 +192,26 @@ class ValidationSection(Section):
     """Quality at which a still image is compressed as H.264 before it conditions a preview, as the model saw stills."""
 
 
+class HeldOutSection(Section):
+    """Clips that are never trained on, whose loss shows when training goes too far."""
+
+    fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Share of the source files that is held out; at least one if this is not 0."""
+
+    interval: Annotated[int, Field(ge=1)] = 100
+    """Steps between measurements; there is always one at step 0 and one at the end."""
+
+    sigmas: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    """Noise levels at which it is measured, each with the same noise every time."""
+
+
+class ReportSection(Section):
+    """Who is told of a run besides the screen, TensorBoard and events.jsonl."""
+
+    wandb_project: str | None = None
+    """Project of Weights & Biases that the run is logged to; the key is taken from WANDB_API_KEY. None: off."""
+
+
 class PathsSection(Section):
     """Where files go."""
 
@@ -142,8 +231,17 @@ class Settings(Section):
     input: Request
     """The request body."""
 
+    version: str = __version__
+    """Which release of the trainer wrote the file."""
+
     model: ModelSection = ModelSection()
     """The base model."""
+
+    data: DataSection = DataSection()
+    """The training data."""
+
+    downloads: DownloadSection = DownloadSection()
+    """What is fetched by URL."""
 
     lora: LoraSection = LoraSection()
     """The adapter."""
@@ -159,6 +257,12 @@ class Settings(Section):
 
     validation: ValidationSection = ValidationSection()
     """Previews."""
+
+    held_out: HeldOutSection = HeldOutSection()
+    """Clips that are never trained on."""
+
+    report: ReportSection = ReportSection()
+    """Who is told of the run."""
 
     paths: PathsSection = PathsSection()
     """Folders."""
@@ -178,6 +282,20 @@ class Settings(Section):
         if self.lora.targets is not None:
             return self.lora.targets
         return self.mode.targets if with_audio else self.mode.silent_targets
+
+    @field_validator("version")
+    @classmethod
+    def _not_from_the_future(cls, version: str) -> str:
+        try:
+            newer = Version(version) > Version(__version__)
+        except InvalidVersion:
+            raise ValueError("is not a version, such as 0.1.0") from None
+        if newer:
+            raise ValueError(
+                f"the file was written by a newer release; this is {__version__}. Install {version} or newer, "
+                "or take the line out and see which settings are not known here"
+            )
+        return version
 
     @model_validator(mode="before")
     @classmethod
@@ -201,4 +319,16 @@ class Settings(Section):
                 f"optimizer.warmup_steps {self.optimizer.warmup_steps} must be less than "
                 f"input.number_of_steps {self.input.number_of_steps}"
             )
+        self._check_optimizer()
         return self
+
+    def _check_optimizer(self) -> None:
+        name, schedule = self.optimizer.name, self.optimizer.schedule
+        if name == "schedule_free" and schedule != "constant":
+            raise ValueError(
+                f"optimizer.schedule {schedule} and optimizer.name schedule_free exclude each other; constant works"
+            )
+        if name == "prodigy" and self.input.learning_rate < MIN_PRODIGY_RATE:
+            raise ValueError(
+                f"input.learning_rate {self.input.learning_rate} is a factor on the rate that prodigy finds; 1 works"
+            )

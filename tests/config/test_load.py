@@ -83,7 +83,11 @@ def test_an_aspect_ratio_without_quotes_is_not_a_sexagesimal_number(config: Path
         ("input.first_frame_conditioning_p=0.5", r"not a field of fal-ai/ltx23-trainer-v2/t2v"),
         ("endpoint=fal-ai/ltx23-trainer-v2/tv2", r"Did you mean fal-ai/ltx23-trainer-v2/"),
         ("optimizer.warmup_steps=2000", r"must be less than input\.number_of_steps 2000"),
-        ("input.debug_dataset=true", r"debug_dataset = True: true is not taken"),
+        ("version=99.0.0", r"written by a newer release; this is .* Install 99\.0\.0 or newer"),
+        ("version=soon", r"is not a version, such as 0\.1\.0"),
+        ("optimizer={name: schedule_free, schedule: cosine}", r"exclude each other; constant works"),
+        ("optimizer.name=prodigy", r"input\.learning_rate .* is a factor on the rate that prodigy finds; 1 works"),
+        ("data.incomplete=maybe", r"Input should be 'refuse' or 'skip'"),
         ("input.validation=[{prompt: a, image_url: b.png}]", r"image_url has no meaning in t2v"),
         ("input.validation=[{promt: a}]", r"Did you mean input\.validation\.0\.prompt\?"),
         ("endpoint.name=x", r"endpoint is a value, not a section"),
@@ -127,3 +131,15 @@ def test_a_file_that_is_no_config_is_refused(tmp_path: Path, text: str, answer: 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.yaml cannot be read"):
         load_settings(tmp_path / "absent.yaml")
+
+
+def test_a_hosted_body_keeps_the_hosted_leniency_unless_the_file_says_otherwise(config: Path, tmp_path: Path) -> None:
+    body = tmp_path / "request.json"
+    body.write_text('{"training_data_url": "clips.zip"}')
+
+    hosted = load_settings(config, request=body)
+    strict = load_settings(config, request=body, overrides=["data.incomplete=refuse", "data.max_left_out=0.1"])
+
+    assert (load_settings(config).data.max_left_out, load_settings(config).data.incomplete) == (0.5, "refuse")
+    assert (hosted.data.max_left_out, hosted.data.incomplete) == (1.0, "skip")
+    assert (strict.data.max_left_out, strict.data.incomplete) == (0.1, "refuse")
