@@ -1,0 +1,141 @@
+"""Kill a run again and again, continue it with the same command, and hold what it leaves to an undisturbed run.
+
+python scripts/kill_check.py --kills 20
+python scripts/kill_check.py --at checkpoint --at preview --at export
+
+A kill is SIGKILL, at a random moment or inside the writing of the file named by `--at`. The LoRA, its config, the last
+checkpoint, the previews, and the losses and order of the data in events.jsonl must be equal byte for byte. The exit
+status is 1 if they are not.
+"""
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+CONFIG = """
+endpoint: fal-ai/ltx23-trainer-v2/t2v
+input:
+  training_data_url: {archive}
+  rank: 8
+  number_of_steps: 12
+  number_of_frames: 9
+  resolution: low
+  validation: [{{prompt: a red circle}}, {{prompt: a blue square}}]
+  validation_number_of_frames: 9
+  validation_resolution: low
+model: {{base: miniature}}
+lora: {{dropout: 0.2}}
+optimizer: {{schedule: cosine, warmup_steps: 2}}
+training: {{checkpoint_interval: 3, accumulation: 2, caption_dropout: 0.3, ema_decay: 0.9}}
+held_out: {{fraction: 0.2, interval: 4}}
+validation: {{steps: 4, interval: 5}}
+paths: {{cache: {cache}}}
+"""
+
+BEING_WRITTEN = {
+    "checkpoint": "checkpoints/.step-*.partial.safetensors",
+    "preview": "previews/*/.*.partial.mp4",
+    "export": ".lora.partial.safetensors",
+}
+"""The file that is there only while a part of the run writes."""
+
+SAME_IN_ALL_RUNS = ("lora.safetensors", "config.json", "checkpoints/step-000012.safetensors")
+OF_ITS_OWN = frozenset({"time", "seconds", "memory_bytes"})
+"""What the events of two equal runs differ in."""
+
+
+def main() -> None:
+    """Run undisturbed, run with kills, and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=0, help="at random moments")
+    parser.add_argument("--at", choices=BEING_WRITTEN, action="append", default=[], help="inside a write")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments")
+    options = parser.parse_args()
+    with TemporaryDirectory() as folder:
+        different = _check(Path(folder), options.kills, options.at, random.Random(options.seed))
+    _say(f"different: {', '.join(different)}" if different else "equal byte for byte")
+    sys.exit(bool(different))
+
+
+def _check(folder: Path, num_kills: int, writes: Sequence[str], moments: random.Random) -> list[str]:
+    archive, config = folder / "clips.zip", folder / "run.yaml"
+    subprocess.run([sys.executable, str(Path(__file__).with_name("make_demo.py")), str(archive)], check=True)
+    config.write_text(CONFIG.format(archive=archive, cache=folder / "cache"))
+    whole, killed = folder / "undisturbed", folder / "killed"
+    began = time.monotonic()
+    _finish(config, whole)
+    length = time.monotonic() - began
+    for number in range(1, num_kills + 1):
+        reached = _kill_after(moments.uniform(0, length), config, killed)
+        _say(f"kill {number} of {num_kills}: {reached}")
+    for write in writes:
+        _say(f"kill in the write of a {write}: {_kill_inside(BEING_WRITTEN[write], config, killed)}")
+    _finish(config, killed)
+    return list(_differences(whole, killed))
+
+
+def _command(config: Path, output: Path) -> list[str]:
+    return [sys.executable, "-m", "ltx_trainer", "run", str(config), "--output", str(output)]
+
+
+def _finish(config: Path, output: Path) -> None:
+    subprocess.run(_command(config, output), check=True, stdout=subprocess.DEVNULL)
+
+
+def _kill_after(seconds: float, config: Path, output: Path) -> str:
+    with subprocess.Popen(_command(config, output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        try:
+            run.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            run.kill()
+    return f"after {seconds:.2f} s, {_reached(output)}"
+
+
+def _kill_inside(pattern: str, config: Path, output: Path) -> str:
+    """Kill as soon as a file that is being written is there."""
+    with subprocess.Popen(_command(config, output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        while run.poll() is None:
+            if found := next(output.glob(pattern), None):
+                run.kill()
+                run.wait()
+                return f"{found.name} left, {_reached(output)}"
+    raise SystemExit(f"The run ended with {run.returncode} before {pattern} was seen.")
+
+
+def _reached(output: Path) -> str:
+    checkpoints = sorted(path.stem for path in output.glob("checkpoints/step-*.safetensors"))
+    return f"newest checkpoint {checkpoints[-1] if checkpoints else 'none'}"
+
+
+def _differences(whole: Path, killed: Path) -> Iterator[str]:
+    previews = sorted(str(path.relative_to(whole)) for path in whole.glob("previews/*/*"))
+    for name in (*SAME_IN_ALL_RUNS, *previews):
+        if not (killed / name).is_file() or (whole / name).read_bytes() != (killed / name).read_bytes():
+            yield name
+    if _told(whole) != _told(killed):
+        yield "events.jsonl"
+
+
+def _told(output: Path) -> list[dict[str, object]]:
+    """Give every step and measurement of a run, without what belongs to the moment."""
+    events = map(json.loads, (output / "events.jsonl").read_text().splitlines())
+    return [
+        {name: value for name, value in event.items() if name not in OF_ITS_OWN}
+        for event in events
+        if event["event"] in {"step", "skipped", "held_out"}
+    ]
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
