@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,6 +104,26 @@ def make_folder(path: Path) -> None:
     """
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
+
+
+def check_space(folder: Path, num_bytes: int, what: str) -> None:
+    """Refuse to begin what the disk of `folder` cannot hold.
+
+    Args:
+        folder: Where it would lie; it need not be there yet.
+        num_bytes: Its size.
+        what: Begins the message, such as `The archive unpacks to`.
+
+    Raises:
+        OutOfResources: With what is needed and what is free, in bytes.
+    """
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if num_bytes > free:
+        raise OutOfResources(
+            f"{what} {num_bytes} bytes, and the disk of {folder} has {free} free. "
+            "Make room, or give another folder as paths.cache."
+        )
 
 
 @contextmanager

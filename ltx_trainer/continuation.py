@@ -4,16 +4,28 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from safetensors import SafetensorError, safe_open
+from typing import Any, BinaryIO
 
 from ltx_trainer.artifacts import Clip, Clips
 from ltx_trainer.config import Settings
 from ltx_trainer.errors import CheckpointError
 
 Identity = Mapping[str, Any]
+
+FORMAT_KEY = "format"
+FORMAT = "1"
+"""Of the checkpoints that this release writes and continues."""
+
+SEAL = "sha256"
+NO_DIGEST = "0" * 64
+"""What the digest is taken with in its own place."""
+
+LENGTH_BYTES = 8
+"""Of the number that a tensor file begins with: the length of its header."""
+
+CHUNK_BYTES = 1 << 20
 
 NAMED_AT_MOST = 3
 """Clips that a message names."""
@@ -45,6 +57,7 @@ def run_identity(settings: Settings, clips: Clips, num_processes: int) -> Identi
         mode="json", exclude={"precision", "checkpoint_interval", "keep_checkpoints"}
     )
     steps = settings.input.number_of_steps if settings.optimizer.schedule != "constant" else None
+    held_out = settings.held_out.model_dump(mode="json", exclude={"interval"}) if settings.held_out.fraction else None
     return {
         "endpoint": settings.endpoint,
         "processes": num_processes,
@@ -56,37 +69,80 @@ def run_identity(settings: Settings, clips: Clips, num_processes: int) -> Identi
         **{f"optimizer.{name}": value for name, value in settings.optimizer.model_dump(mode="json").items()},
         **{f"noise.{name}": value for name, value in settings.noise.model_dump(mode="json").items()},
         **{f"training.{name}": value for name, value in training.items()},
+        "held_out": held_out,
+        "model.lora": None if settings.model.lora is None else _file_digest(settings.model.lora),
         "clips": {clip.name: _digest(clip) for clip in clips.clips},
     }
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
     """List the checkpoints of a folder by step; files of other names are not ours."""
-    return sorted(path for path in folder.glob("step-*.safetensors") if re.fullmatch(r"step-\d{6}", path.stem))
+    named = (path for path in folder.glob("step-*.safetensors") if re.fullmatch(r"step-\d{6,}", path.stem))
+    return sorted((path for path in named if path.is_file()), key=step_of)
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """Find the checkpoint of the highest step."""
-    return max(checkpoints_in(folder), default=None)
+def step_of(path: Path) -> int:
+    """Read the step in the name of a checkpoint."""
+    return int(path.stem.removeprefix("step-"))
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The newest checkpoint of a folder that is whole.
+
+    Attributes:
+        path: The file; None if no checkpoint is whole.
+        metadata: Of the file.
+        damaged: Checkpoints of later steps, each with what is wrong with it, newest first.
+    """
+
+    path: Path | None
+    metadata: Mapping[str, str]
+    damaged: Mapping[Path, str]
+
+
+def newest_whole(folder: Path) -> Newest:
+    """Find the checkpoint of the highest step whose content has the digest that it names.
+
+    Raises:
+        CheckpointError: It was written in a form that this release does not know, or may not be read.
+    """
+    damaged: dict[Path, str] = {}
+    for path in reversed(checkpoints_in(folder)):
+        try:
+            metadata = _verified_metadata(path)
+        except PermissionError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}. Change who may read it.") from error
+        except (ValueError, RecursionError, OSError) as error:
+            damaged[path] = str(error)
+        else:
+            _check_format(path, metadata)
+            return Newest(path, metadata, damaged)
+    return Newest(None, {}, damaged)
 
 
 def check_newest(folder: Path, identity: Identity, num_steps: int) -> int:
-    """Refuse a folder whose newest checkpoint this run could not continue, by its header alone.
+    """Refuse a folder whose newest checkpoint this run could not continue. Damaged ones do not count.
 
     Returns:
         The step that the run goes on from; 0 without a checkpoint.
 
     Raises:
-        CheckpointError: It is damaged, belongs to another run, or is past the last step.
+        CheckpointError: It belongs to another run or release, or is past the last step.
     """
-    path = newest_checkpoint(folder)
-    if path is None:
+    newest = newest_whole(folder)
+    if newest.path is None:
         return 0
-    try:
-        with safe_open(path, "np") as file:
-            metadata = file.metadata()
-    except (SafetensorError, OSError) as error:
-        raise damaged(path, error) from error
+    check_checkpoint(newest.path, newest.metadata, identity, num_steps)
+    return int(newest.metadata["step"])
+
+
+def check_checkpoint(path: Path, metadata: Mapping[str, str], identity: Identity, num_steps: int) -> None:
+    """Refuse a checkpoint that a run could not continue, by its metadata.
+
+    Raises:
+        CheckpointError: It belongs to another run, or is past the last step.
+    """
     refuse_other_run(path, json.loads(metadata["identity"]), identity)
     step = int(metadata["step"])
     if step > num_steps:
@@ -94,12 +150,55 @@ def check_newest(folder: Path, identity: Identity, num_steps: int) -> int:
             f"{path} is at step {step}, and input.number_of_steps is {num_steps}. "
             f"Ask for {step} or more, or give another folder with --output."
         )
-    return step
 
 
-def damaged(path: Path, error: Exception) -> CheckpointError:
-    """Say that a checkpoint cannot be read, and what works."""
-    return CheckpointError(f"{path} is damaged: {error}. Delete it to continue from the one before it.")
+def _verified_metadata(path: Path) -> dict[str, str]:
+    """Read the metadata of a file that is whole.
+
+    Raises:
+        ValueError: It is not; with what is wrong.
+    """
+    with path.open("rb") as file:
+        head = _head_of(file, path.stat().st_size)
+        metadata = _metadata_in(head)
+        digest = metadata.get(SEAL)
+        if digest is None:
+            if FORMAT_KEY in metadata:
+                raise ValueError("its digest is missing")
+            return metadata
+        found = hashlib.sha256(head.replace(digest.encode(), NO_DIGEST.encode(), 1))
+        while chunk := file.read(CHUNK_BYTES):
+            found.update(chunk)
+    if found.hexdigest() != digest:
+        raise ValueError("its content does not have the digest that it names")
+    return metadata
+
+
+def _head_of(file: BinaryIO, size: int) -> bytes:
+    """Read the length of the header, and the header."""
+    length = file.read(LENGTH_BYTES)
+    end = LENGTH_BYTES + int.from_bytes(length, "little")
+    if len(length) < LENGTH_BYTES or end > size:
+        raise ValueError(f"it has {size} bytes, fewer than its header")
+    return length + file.read(end - LENGTH_BYTES)
+
+
+def _metadata_in(head: bytes) -> dict[str, str]:
+    header = json.loads(head[LENGTH_BYTES:])
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("its header has no metadata")
+    return metadata
+
+
+def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
+    found = metadata.get(FORMAT_KEY)
+    if found != FORMAT:
+        said = "names no format" if found is None else f"has the format {found}"
+        raise CheckpointError(
+            f"{path} {said}; this release continues checkpoints of format {FORMAT}. "
+            "Continue it with the release that wrote it, or give another folder with --output."
+        )
 
 
 def refuse_other_run(path: Path, found: Identity, wanted: Identity) -> None:
@@ -144,3 +243,13 @@ def _digest(clip: Clip) -> str:
         for role, item in clip.soundtrack.items()
     ]
     return hashlib.sha256(repr((clip.caption, footage, sound)).encode()).hexdigest()[:16]
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        with path.expanduser().open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(
+            f"model.lora {path} cannot be read: {error.strerror}. Give a LoRA file, or leave it out."
+        ) from error

@@ -1,15 +1,19 @@
 """The processes of a run: one, or the many of a launcher."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, TypeVar, cast
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env
+from accelerate import Accelerator, PartialState
+from accelerate.utils import InitProcessGroupKwargs, gather_object, parse_flag_from_env
 
-from ltx_trainer.errors import ConfigError
+from ltx_trainer.errors import ConfigError, OutOfResources, TrainerError
 
-# Others wait at a barrier while the main process encodes a dataset or renders a preview.
+Result = TypeVar("Result")
+
+# Processes wait for the slowest one while a dataset is encoded or a preview is rendered.
 LONGEST_WAIT = timedelta(hours=24)
 
 PRECISIONS: dict[str, tuple[Literal["no", "bf16"], torch.dtype]] = {
@@ -38,3 +42,52 @@ def make_accelerator(precision: Literal["auto", "bf16", "fp32"]) -> tuple[Accele
     mixed, dtype = PRECISIONS[precision]
     waiting = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
     return Accelerator(mixed_precision=mixed, kwargs_handlers=[waiting]), dtype
+
+
+def together(do: Callable[[], Result]) -> list[Result]:
+    """Call `do`, which may differ between processes, and give each process the results of all, in their order.
+
+    No process is left waiting for one that fails: each raises its own error, and the rest the first of the others'.
+
+    Args:
+        do: Waits for no other process itself. What it gives can be pickled.
+
+    Raises:
+        TrainerError: As `do` does here or elsewhere.
+    """
+    try:
+        result = do()
+    except Exception as error:
+        gather_object([_Failure(*_as_told(error))])
+        raise
+    results = gather_object([result])
+    for other in results:
+        if isinstance(other, _Failure):
+            raise other.kind(other.message)
+    return results
+
+
+def on_main(do: Callable[[], Result]) -> Result:
+    """Call `do` in the main process alone, and give its result to all.
+
+    Raises:
+        TrainerError: As `do` does, in all processes.
+    """
+    return cast(Result, together(lambda: do() if PartialState().is_main_process else None)[0])
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What a process tells the others in place of a result."""
+
+    kind: type[TrainerError]
+    message: str
+
+
+def _as_told(error: Exception) -> tuple[type[TrainerError], str]:
+    """Give an error's kind and text as another process may raise it."""
+    if isinstance(error, TrainerError):
+        return type(error), str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return OutOfResources, f"Memory ran out in another process ({error})."
+    return TrainerError, f"Another process failed: {type(error).__name__}: {error}"

@@ -1,6 +1,7 @@
 """Safetensors files: equal content gives equal bytes, and no more than one tensor is copied at a time."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from itertools import accumulate, pairwise
@@ -41,6 +42,31 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     with whole_file(path) as beside, beside.open("wb") as file:
         for chunk in _chunks(tensors, metadata):
             file.write(chunk)
+
+
+def write_sealed_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, placeholder: str
+) -> None:
+    """Write tensors as `write_tensors` does, with the SHA-256 of the file in its own metadata.
+
+    Args:
+        path: The file.
+        tensors: Wherever they are.
+        metadata: One of its values is the placeholder.
+        placeholder: 64 characters, which the digest is taken with and then replaces.
+
+    Raises:
+        OutOfResources: The disk is full.
+        ConfigError: The file cannot be written there.
+    """
+    digest, chunks = hashlib.sha256(), _chunks(tensors, metadata)
+    with whole_file(path) as beside, beside.open("wb") as file:
+        head = b"".join(itertools.islice(chunks, 2))
+        for chunk in itertools.chain([head], chunks):
+            digest.update(chunk)
+            file.write(chunk)
+        file.seek(head.index(placeholder.encode()))
+        file.write(digest.hexdigest().encode())
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:

@@ -44,9 +44,10 @@ from torch import Tensor, nn
 from ltx_trainer.atomic import write_text
 from ltx_trainer.diffusion import ModelStream, generated_stream
 from ltx_trainer.geometry import ClipShape, FrameSize, ScaleFactors
-from ltx_trainer.models import ModelFacts
+from ltx_trainer.models import AudioFacts, ModelFacts
+from ltx_trainer.models.facts import LTX2_RESOLUTIONS
 from ltx_trainer.models.family import Family, open_family
-from ltx_trainer.models.folder import LTX2_RESOLUTIONS, AudioFacts
+from ltx_trainer.models.folder import read_component
 from ltx_trainer.models.lora import attach_lora
 from ltx_trainer.modes import ALL_ATTENTION
 
@@ -252,8 +253,13 @@ def _write_block(folder: Path, size: BlockSize, device: torch.device) -> Family:
     return open_family(
         ModelFacts(
             family="ltx-2.3",
-            folder=folder,
             name="one block of LTX-2.3",
+            source=str(folder),
+            revision=None,
+            origin=folder,
+            components={"transformer": read_component(folder / "transformer", "transformer")},
+            text_encoder=folder,
+            tokenizer=folder,
             factors=ScaleFactors(8, 32, 32),
             video_channels=128,
             audio=AudioFacts(16000, 160, 64, latent_channels=8, latent_mel_bins=16, tokens_per_second=Fraction(25)),

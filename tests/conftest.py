@@ -12,7 +12,6 @@ from typing import Protocol
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from rich.console import Console
 
@@ -24,6 +23,7 @@ from ltx_trainer.models import ModelFacts, read_model
 from ltx_trainer.models.family import Family, open_family
 from ltx_trainer.models.miniature import write_miniature
 from ltx_trainer.pipeline import Space, look
+from ltx_trainer.processes import make_accelerator
 from ltx_trainer.report import track
 
 
@@ -152,7 +152,7 @@ def fill(tmp_path_factory: pytest.TempPathFactory, family: Family) -> Callable[[
             "blurry",
             folder,
             still_crf=None,
-            device=torch.device("cpu"),
+            accelerator=make_accelerator("fp32")[0],
             track=track(Console(quiet=True)),
         )
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from ltx_trainer import media
@@ -16,20 +16,21 @@ from ltx_trainer.artifacts import (
     CachedExample,
     CachedPreview,
     CachedSet,
+    Clip,
     Clips,
     Footage,
     LeftOut,
-    MediaKind,
     Preview,
     Role,
     Soundtrack,
     SourceFile,
 )
-from ltx_trainer.cache.key import FileDigests, audio_key, prompt_key, video_key
+from ltx_trainer.cache.key import audio_key, prompt_key, video_key
 from ltx_trainer.cache.store import TensorStore
+from ltx_trainer.digests import FileDigests
 from ltx_trainer.errors import DatasetError, MediaError
-from ltx_trainer.geometry import midpoint_times
 from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
+from ltx_trainer.processes import on_main, together
 
 logger = logging.getLogger(__name__)
 
@@ -53,15 +54,15 @@ class Cache:
 
     Attributes:
         family: The base model.
-        device: Where to compute.
+        accelerator: Where this process computes, and which of how many it is.
         store: Where tensors lie.
-        scratch: Where what is needed for a while lies.
+        scratch: Where what this process needs for a while lies.
         digests: Of weights and media.
         track: Shows how far the encoding is.
     """
 
     family: Family
-    device: torch.device
+    accelerator: Accelerator
     store: TensorStore
     scratch: Path
     digests: FileDigests
@@ -69,18 +70,31 @@ class Cache:
 
     def weights(self, component: str) -> str:
         """Say what a component computes with: its weights and config, and the device, which decides the precision."""
-        return f"{self.digests.of(self.family.component_files(component))} on {self.device.type}"
+        digest = on_main(lambda: self.digests.of(self.family.component_files(component)))
+        return f"{digest} on {self.accelerator.device.type}"
+
+    def own_share(self, paths: Iterable[Path]) -> frozenset[Path]:
+        """Say which files this process sees to, whichever of them are there already: others may be writing now."""
+        return frozenset(sorted(set(paths))[self.accelerator.process_index :: self.accelerator.num_processes])
+
+    @property
+    def whose(self) -> str:
+        """Say who encodes, for a message; nothing where one process does all."""
+        index, count = self.accelerator.process_index, self.accelerator.num_processes
+        return f" in process {index + 1} of {count}" if count > 1 else ""
 
 
 def digest_of(family: Family, component: str, folder: Path) -> str:
     """Give the digest of a component's weights and config; files that were read before are not read again.
+
+    The main process reads them for all.
 
     Args:
         family: The base model.
         component: Such as `transformer`.
         folder: The cache.
     """
-    return FileDigests(folder / "digests").of(family.component_files(component))
+    return on_main(lambda: FileDigests(folder / "digests").of(family.component_files(component)))
 
 
 def fill_cache(
@@ -91,28 +105,28 @@ def fill_cache(
     folder: Path,
     *,
     still_crf: int | None,
-    device: torch.device,
+    accelerator: Accelerator,
     track: Tracker,
 ) -> CachedSet:
     """Encode every caption, picture and sound of a run, one large component on the device at a time.
+
+    Each process encodes its share of what is not there yet; all of them give the same.
 
     Args:
         family: The base model.
         clips: What is trained on.
         previews: What is rendered.
         negative_prompt: What previews are guided away from.
-        folder: The cache.
+        folder: The cache, the same for all processes.
         still_crf: H.264 quality that a preview's still image is first compressed at; None leaves it as it is.
-        device: Where to compute.
-        track: Shows how far the encoding is.
+        accelerator: Device, and the other processes.
+        track: Shows how far the main process is with its share.
 
     Raises:
         DatasetError: The media of every clip failed.
         OutOfResources: The disk is full.
     """
-    cache = Cache(
-        family, device, TensorStore(folder / "tensors"), folder / "scratch", FileDigests(folder / "digests"), track
-    )
+    cache = _open_cache(family, folder, accelerator, track)
     captions = [clip.caption for clip in clips.clips]
     prompts = _fill_prompts(cache, [*captions, EMPTY_PROMPT, negative_prompt, *(item.prompt for item in previews)])
     stills = {str(index): item.first_frame for index, item in enumerate(previews) if item.first_frame is not None}
@@ -132,6 +146,7 @@ def fill_cache(
         examples=tuple(
             CachedExample(
                 name=clip.name,
+                source=_source_of(clip).name,
                 caption=clip.caption,
                 shape=clip.footage[Role.TARGET].shape if clip.footage else None,
                 video=videos.get(clip.name),
@@ -149,8 +164,30 @@ def fill_cache(
             for index, item in enumerate(previews)
         ),
         with_audio=clips.with_audio,
-        computed=cache.store.num_written,
+        computed=sum(together(lambda: cache.store.num_written)),
     )
+
+
+def _open_cache(family: Family, folder: Path, accelerator: Accelerator, track: Tracker) -> Cache:
+    return Cache(
+        family,
+        accelerator,
+        TensorStore(folder / "tensors"),
+        # Of its own, or the processes of one run would wait for each other.
+        folder / "scratch" / str(accelerator.process_index),
+        FileDigests(folder / "digests"),
+        track if accelerator.is_main_process else _show_nothing,
+    )
+
+
+def _show_nothing(items: Iterable[Item], _what: str, _total: int) -> Iterable[Item]:
+    return items
+
+
+def _source_of(clip: Clip) -> SourceFile:
+    """Give the file that the target is cut from."""
+    target = clip.footage[Role.TARGET] if clip.footage else clip.soundtrack[Role.TARGET]
+    return target.source
 
 
 def _report_failed(failed: Mapping[str, str], num_clips: int) -> None:
@@ -165,13 +202,19 @@ def _report_failed(failed: Mapping[str, str], num_clips: int) -> None:
 def _fill_prompts(cache: Cache, texts: Iterable[str]) -> dict[str, Path]:
     weights = cache.weights("text_encoder")
     paths = {text: cache.store.path("prompt", prompt_key(text, weights)) for text in texts}
-    missing = [text for text, path in paths.items() if not path.is_file()]
-    logger.info("Prompts: %d distinct, %d to encode.", len(paths), len(missing))
+    together(lambda: _encode_prompts(cache, paths))
+    return paths
+
+
+def _encode_prompts(cache: Cache, paths: Mapping[str, Path]) -> None:
+    """Encode what is missing of this process's share."""
+    own = cache.own_share(paths.values())
+    missing = [text for text, path in paths.items() if path in own and not path.is_file()]
+    logger.info("Prompts: %d distinct, %d to encode%s.", len(paths), len(missing), cache.whose)
     if missing:
-        encoded = cache.family.encode_prompts(missing, cache.device, scratch=cache.scratch)
+        encoded = cache.family.encode_prompts(missing, cache.accelerator.device, scratch=cache.scratch)
         for text, embeddings in cache.track(encoded, "prompts", len(missing)):
             cache.store.write(paths[text], embeddings)
-    return paths
 
 
 def _fill_video(
@@ -183,7 +226,7 @@ def _fill_video(
     weights = cache.weights("vae")
 
     def encode(codec: VideoCodec, name: str) -> Tensor:
-        return codec.encode(torch.from_numpy(_pictures(footage[name], still_crf)))
+        return codec.encode(torch.from_numpy(media.read_pictures(footage[name], still_crf=still_crf)))
 
     return _fill_latents(
         cache,
@@ -206,7 +249,7 @@ def _fill_audio(
     lengths = {name: footage[name].shape.num_audio_tokens(audio.tokens_per_second) for name in soundtracks}
 
     def encode(codec: AudioCodec, name: str) -> Tensor:
-        return codec.encode(torch.from_numpy(_sound(soundtracks[name], audio.rate_hz)), lengths[name])
+        return codec.encode(torch.from_numpy(media.read_sound(soundtracks[name], audio.rate_hz)), lengths[name])
 
     return _fill_latents(
         cache,
@@ -228,19 +271,34 @@ def _fill_latents(
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """Encode what is missing, each distinct key once; give the files by clip, and the reasons of those that failed."""
     paths = {name: cache.store.path(kind, key) for name, key in keys.items()}
-    missing = {path: name for name, path in paths.items() if not path.is_file()}
-    logger.info("%s: %d clips, %d to encode.", kind.capitalize(), len(paths), len(missing))
+    shares = together(lambda: _encode_latents(cache, kind, sources, paths, open_codec, encode))
+    reasons = {path: reason for share in shares for path, reason in share.items()}
+    there = {name: path for name, path in paths.items() if path not in reasons}
+    return there, {name: reasons[path] for name, path in paths.items() if path in reasons}
+
+
+def _encode_latents(
+    cache: Cache,
+    kind: str,
+    sources: Mapping[str, SourceFile],
+    paths: Mapping[str, Path],
+    open_codec: Callable[[torch.device], AbstractContextManager[Codec]],
+    encode: Callable[[Codec, str], Tensor],
+) -> dict[Path, str]:
+    """Encode what is missing of this process's share; give the reason for each file that cannot be."""
+    own = cache.own_share(paths.values())
+    missing = {path: name for name, path in paths.items() if path in own and not path.is_file()}
+    logger.info("%s: %d clips, %d to encode%s.", kind.capitalize(), len(paths), len(missing), cache.whose)
     reasons: dict[Path, str] = {}
     if missing:
-        with open_codec(cache.device) as codec:
+        with open_codec(cache.accelerator.device) as codec:
             for path, name in cache.track(missing.items(), kind, len(missing)):
                 try:
                     _check_unchanged(sources[name], cache.digests)
                     cache.store.write(path, {"latents": encode(codec, name)})
                 except MediaError as error:
                     reasons[path] = str(error)
-    there = {name: path for name, path in paths.items() if path not in reasons}
-    return there, {name: reasons[path] for name, path in paths.items() if path in reasons}
+    return reasons
 
 
 def _check_unchanged(source: SourceFile, digests: FileDigests) -> None:
@@ -255,29 +313,3 @@ def _check_unchanged(source: SourceFile, digests: FileDigests) -> None:
         raise MediaError(f"{source.path} cannot be read: {error.strerror}. Run again.") from error
     if digest != source.sha256:
         raise MediaError(f"{source.path} has changed since it was first read. Remove it and run again.")
-
-
-def _pictures(footage: Footage, still_crf: int | None) -> np.ndarray:
-    """Decode the pictures of a clip `[f h w 3]`, uint8."""
-    if footage.source.kind is MediaKind.IMAGE:
-        frame = media.decode_image(footage.source.path, footage.shape.size)
-        if still_crf is not None:
-            frame = media.recompress_still(frame, crf=still_crf)
-        # A copy, because torch takes no array that is read-only, as that of an image may be.
-        return frame[None].copy()
-    times = midpoint_times(footage.start_seconds, footage.span_seconds, footage.shape.num_frames)
-    return media.decode_frames(footage.source.path, times, footage.shape.size)
-
-
-def _sound(soundtrack: Soundtrack, rate_hz: int) -> np.ndarray:
-    """Decode the sound of a clip `[2 n]`, float32."""
-    samples = media.decode_audio(
-        soundtrack.source.path,
-        start_seconds=soundtrack.start_seconds,
-        span_seconds=soundtrack.span_seconds,
-        rate_hz=rate_hz,
-    )
-    num_samples = round(soundtrack.duration_seconds * rate_hz)
-    if soundtrack.is_stretched:
-        samples = media.stretch_audio(samples, rate_hz=rate_hz, num_samples=num_samples)
-    return media.fit_audio(samples, num_samples) * np.float32(soundtrack.gain)

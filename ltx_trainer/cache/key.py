@@ -2,14 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 
 from ltx_trainer.artifacts import Footage, Soundtrack
-from ltx_trainer.atomic import write_text
 
 DECODING = 1
 """Raised whenever the decoding of media changes what the same facts give."""
@@ -75,32 +72,3 @@ def audio_key(soundtrack: Soundtrack, weights: str, num_tokens: int) -> str:
 def _releases(*libraries: str) -> str:
     """Say which releases compute; a patch of a release gives the same tensors."""
     return ", ".join(f"{name} {'.'.join(version(name).split('.')[:2])}" for name in libraries)
-
-
-class FileDigests:
-    """SHA-256 of large files, read once for each size and time of change.
-
-    The index only saves reading a file again; what a tensor is named by is the digest of the bytes.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def of(self, paths: Sequence[Path]) -> str:
-        """Give one digest for several files, in the order given."""
-        return hashlib.sha256("".join(self.of_file(path) for path in paths).encode()).hexdigest()
-
-    def of_file(self, path: Path) -> str:
-        """Give the digest of one file."""
-        real = path.resolve()
-        facts = real.stat()
-        seen = [facts.st_size, facts.st_mtime_ns]
-        note = self._folder / f"{hashlib.sha256(str(real).encode()).hexdigest()}.json"
-        if note.is_file():
-            *noted, digest = json.loads(note.read_text())
-            if noted == seen:
-                return digest
-        with real.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        write_text(note, json.dumps([*seen, digest]))
-        return digest

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ltx_trainer import __version__
-from ltx_trainer.artifacts import ADAPTER_PREFIX, Adapter, Bundle, Render
+from ltx_trainer.artifacts import Adapter, Bundle, Render
 from ltx_trainer.atomic import whole_file, write_text
 from ltx_trainer.config import Settings
+from ltx_trainer.errors import CheckpointError, ConfigError
 from ltx_trainer.export.check import check_lora
 from ltx_trainer.geometry import ClipShape
 from ltx_trainer.models.family import Family
@@ -36,6 +37,7 @@ def write_bundle(
     preview_shape: ClipShape,
     with_audio: bool,
     inference: Mapping[str, Any],
+    debug_dataset: Path | None = None,
 ) -> Bundle:
     """Write `lora.safetensors` and `config.json`, and check the first by reading it back.
 
@@ -49,24 +51,21 @@ def write_bundle(
         preview_shape: What a preview was.
         with_audio: Whether sound was trained.
         inference: Recommended sampling settings, written into the config file.
+        debug_dataset: The archive of what training saw, if there is one.
 
     Raises:
-        CheckpointError: The file that was written does not hold a working LoRA.
+        CheckpointError: The checkpoint cannot be read, or the file that was written does not hold a working LoRA.
+        ConfigError: The folder cannot be written to, or the file of the warm start is gone.
         OutOfResources: The disk is full.
     """
     lora, config = folder / "lora.safetensors", folder / "config.json"
     scale = settings.lora_alpha / settings.input.rank
     modules = family.lora_modules(settings.lora_targets(with_audio=with_audio))
     expected = [f"diffusion_model.{family.published_name(module)}.lora_{m}.weight" for module in modules for m in "AB"]
-    weights = _adapter_weights(adapter.checkpoint)
+    weights = _adapter_weights(adapter)
     published = {
         _published_key(family, name): _published_tensor(name, weight, scale) for name, weight in weights.items()
     }
-    content = tensor_bytes(published, _metadata(settings, family, adapter, with_audio=with_audio))
-    # The file takes its name only after the check: a LoRA that lies there is one that works.
-    with whole_file(lora) as unchecked:
-        unchecked.write_bytes(content)
-        check_lora(unchecked, expected)
     facts = _config(settings, family, adapter, with_audio=with_audio) | {
         "training": _geometry(shape),
         "inference": {
@@ -76,13 +75,23 @@ def write_bundle(
             "negative_prompt": settings.input.validation_negative_prompt,
         },
     }
+    content = tensor_bytes(published, _metadata(settings, family, adapter, with_audio=with_audio))
+    # The file takes its name only after the check: a LoRA that lies there is one that works.
+    with whole_file(lora) as unchecked:
+        unchecked.write_bytes(content)
+        check_lora(unchecked, expected)
     write_text(config, json.dumps({**facts, "lora_sha256": hashlib.sha256(content).hexdigest()}, indent=2) + "\n")
-    return Bundle(lora, config, None if render is None else render.joined)
+    return Bundle(lora, config, None if render is None else render.joined, debug_dataset)
 
 
-def _adapter_weights(checkpoint: Path) -> dict[str, Tensor]:
-    tensors = load_file(checkpoint)
-    return {key.removeprefix(ADAPTER_PREFIX): value for key, value in tensors.items() if key.startswith(ADAPTER_PREFIX)}
+def _adapter_weights(adapter: Adapter) -> dict[str, Tensor]:
+    """Read what is published of a checkpoint, and nothing of the optimizer's."""
+    try:
+        with safe_open(adapter.checkpoint, "pt") as file:
+            names = [name for name in file.keys() if name.startswith(adapter.prefix)]  # noqa: SIM118 - not a mapping
+            return {name.removeprefix(adapter.prefix): file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{adapter.checkpoint} cannot be read: {error}. Remove it and run again.") from error
 
 
 def _published_key(family: Family, name: str) -> str:
@@ -125,13 +134,29 @@ def _config(settings: Settings, family: Family, adapter: Adapter, *, with_audio:
         "mode": settings.mode.name,
         "family": family.facts.family,
         "base_model": family.facts.name,
-        "base_model_revision": None,
+        "base_model_revision": family.facts.revision,
+        "warm_start": _warm_start(settings),
         "rank": request.rank,
         "steps": adapter.step,
         "trigger_phrase": request.trigger_phrase,
         "with_audio": with_audio,
         "conditions": _conditions(settings),
     }
+
+
+def _warm_start(settings: Settings) -> dict[str, str] | None:
+    """Name the LoRA that training started from; None if it started from nothing."""
+    path = settings.model.lora
+    if path is None:
+        return None
+    try:
+        with path.expanduser().open("rb") as file:
+            return {"file_name": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    except OSError as error:
+        raise ConfigError(
+            f"model.lora {path} cannot be read any more: {error.strerror}. Put it back and run again; training goes on "
+            "from its last checkpoint."
+        ) from error
 
 
 def _conditions(settings: Settings) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ def read_caption(archive: Archive, name: str) -> str | None:
     Raises:
         DatasetError: The file is damaged, too large or not UTF-8.
     """
-    size = archive.members[name].file_size
+    size = archive.members[name]
     if size > MAX_BYTES:
         raise DatasetError(f"Caption {name!r} has {size} bytes; a caption has at most {MAX_BYTES}. Is it text?")
     return _text_of(name, b"".join(archive.read(name)))

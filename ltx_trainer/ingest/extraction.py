@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from ltx_trainer.atomic import whole_file, write_text
-from ltx_trainer.errors import OutOfResources
+from ltx_trainer.atomic import check_space, whole_file, write_text
 from ltx_trainer.ingest.archive import Archive
 
 logger = logging.getLogger(__name__)
@@ -55,12 +54,14 @@ def extract_media(archive: Archive, names: Sequence[str], folder: Path) -> tuple
     found = _find(place)
     if found.keys() >= set(names):
         return place, found
-    check_space(folder, sum(archive.members[name].file_size for name in names))
+    check_space(folder, sum(archive.members[name] for name in names), "The archive unpacks to")
     # One name for each archive, so that what a killed run left is found and replaced.
     partial = folder / f".{place.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        extracted = {name: _extract(archive, name, partial, number) for number, name in enumerate(names, start=1)}
+        numbers = {name: number for number, name in enumerate(names, start=1)}
+        done = {name: _extract(archive, name, partial, numbers[name]) for name in archive.in_order(names)}
+        extracted = {name: done[name] for name in names}
         write_text(partial / RECORD, json.dumps({name: asdict(item) for name, item in extracted.items()}, indent=1))
         if place.exists():
             logger.warning("%s is incomplete; %s is extracted again.", place, archive.path.name)
@@ -70,21 +71,6 @@ def extract_media(archive: Archive, names: Sequence[str], folder: Path) -> tuple
         shutil.rmtree(partial, ignore_errors=True)
     logger.info("Extracted %d files of %s to %s.", len(extracted), archive.path.name, place)
     return place, extracted
-
-
-def check_space(folder: Path, num_bytes: int) -> None:
-    """Refuse to begin what the disk of `folder` cannot hold.
-
-    Raises:
-        OutOfResources: With what is needed and what is free, in bytes.
-    """
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
-    if num_bytes > free:
-        raise OutOfResources(
-            f"The archive unpacks to {num_bytes} bytes, and the disk of {folder} has {free} free. "
-            "Make room, or give another folder as paths.cache."
-        )
 
 
 def _find(place: Path) -> dict[str, Extracted]:
@@ -107,7 +93,7 @@ def _extract(archive: Archive, name: str, partial: Path, number: int) -> Extract
         for chunk in archive.read(name):
             digest.update(chunk)
             file.write(chunk)
-    return Extracted(path.name, archive.members[name].file_size, digest.hexdigest())
+    return Extracted(path.name, archive.members[name], digest.hexdigest())
 
 
 def _safe_name(name: str, number: int) -> str:

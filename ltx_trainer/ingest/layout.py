@@ -21,6 +21,9 @@ KINDS: Mapping[str, MediaKind] = {
 }
 CAPTION = ".txt"
 
+NOTES = frozenset({"license", "licence", "notice", "readme"})
+"""Names of texts that speak of a whole archive, and are captions only beside media of the same name."""
+
 Place = TypeVar("Place")
 
 
@@ -47,18 +50,20 @@ class Layout:
     left_out: tuple[LeftOut, ...]
 
 
-def find_groups(names: Collection[str], mode: Mode) -> Layout:
+def find_groups(names: Collection[str], mode: Mode, *, mixed: bool) -> Layout:
     """Sort the files of an archive into examples.
 
     Args:
         names: Paths inside the archive, `/` between folders.
         mode: Says which kinds of media an example may be.
+        mixed: Take images and videos together.
 
     Raises:
-        DatasetError: There is no media that the mode takes, there are images and videos, or two files claim one place.
+        DatasetError: There is no media that the mode takes, there are images and videos that may not be mixed, or two
+            files claim one place.
     """
     media = [name for name in names if extension_of(name) in KINDS]
-    _check_kinds(names, media, mode)
+    _check_kinds(names, media, mode, mixed=mixed)
     targets = _claim((place_of(name), name) for name in media)
     captions = _claim((base_of(name), name) for name in names if extension_of(name) == CAPTION)
     wrapper = _wrapper_of(names)
@@ -66,7 +71,11 @@ def find_groups(names: Collection[str], mode: Mode) -> Layout:
         Group(base.removeprefix(wrapper), {role: name}, captions.get(base)) for (base, role), name in targets.items()
     ]
     used = {name for group in groups for name in (*group.media.values(), group.caption)}
-    left_out = [LeftOut(name, _reason(name, mode)) for name in sorted(names) if name not in used]
+    left_out = [
+        LeftOut(name, _reason(name, mode), is_incomplete=_is_caption(name))
+        for name in sorted(names)
+        if name not in used
+    ]
     return Layout(tuple(sorted(groups, key=lambda group: group.name)), tuple(left_out))
 
 
@@ -90,7 +99,7 @@ def kind_of(name: str) -> MediaKind:
     return KINDS[extension_of(name)]
 
 
-def _check_kinds(names: Collection[str], media: Collection[str], mode: Mode) -> None:
+def _check_kinds(names: Collection[str], media: Collection[str], mode: Mode, *, mixed: bool) -> None:
     if not media:
         found = Counter(extension_of(name) or "no extension" for name in names)
         listed = ", ".join(f"{count} x {extension}" for extension, count in sorted(found.items()))
@@ -106,10 +115,10 @@ def _check_kinds(names: Collection[str], media: Collection[str], mode: Mode) -> 
             f"The archive holds {held}, and {mode.name} trains on videos only. "
             + ("Take the images out." if videos else "Train t2v on them, or give videos.")
         )
-    if images and videos:
+    if images and videos and not mixed:
         raise DatasetError(
             f"The archive holds {images} images and {videos} videos; a run takes one of the two. "
-            "Make one archive of each, or take the fewer out."
+            "Make one archive of each, take the fewer out, or set data.mixed: true to train on both, silently."
         )
 
 
@@ -131,8 +140,13 @@ def _wrapper_of(names: Collection[str]) -> str:
     return f"{top}/" if top else ""
 
 
+def _is_caption(name: str) -> bool:
+    """Say whether a text was meant to be the caption of some media."""
+    return extension_of(name) == CAPTION and PurePosixPath(name).stem.lower() not in NOTES
+
+
 def _reason(name: str, mode: Mode) -> str:
-    if extension_of(name) == CAPTION:
+    if _is_caption(name):
         return "is a caption without media: no video or image of the same name lies beside it"
     what = f"{extension_of(name)} files are" if extension_of(name) else "a file without an extension is"
     return f"{what} not used by {mode.name}, which takes {mode.files}"

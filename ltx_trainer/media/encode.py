@@ -1,5 +1,6 @@
 """Writes video with sound as MP4, sound as WAV, and stills through one frame of H.264."""
 
+import struct
 import wave
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc
 from av.video.stream import VideoStream
 
-from ltx_trainer.atomic import whole_file
+from ltx_trainer.atomic import whole_file, write_bytes
 from ltx_trainer.errors import ConfigError, GeometryError
 from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.media.audio import fit_audio
@@ -25,6 +26,8 @@ _QUALITY_CRF = 18
 _AUDIO_BITS_PER_SECOND = 192_000
 _LARGEST_CRF = 51
 _MATRIX_BT709 = 1
+_WAV_FLOAT = 3
+_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ def write_video(
     *,
     audio: np.ndarray | None = None,
     audio_rate_hz: int | None = None,
+    crf: int = _QUALITY_CRF,
 ) -> None:
     """Write an MP4 with H.264 and AAC at exactly `frame_rate`; the sound is cut or padded to the pictures' length.
 
@@ -51,6 +55,7 @@ def write_video(
         frame_rate: Frames per second.
         audio: Stereo `[2, n]`, float32, 1 is full scale; None for a silent file.
         audio_rate_hz: Rate of `audio`.
+        crf: H.264 quality, 0 is the best and 51 the worst.
 
     Raises:
         GeometryError: There are no frames, or a side is odd.
@@ -63,7 +68,7 @@ def write_video(
     if audio is not None:
         assert audio_rate_hz is not None, "sound has a rate"
         sound = Sound(audio, audio_rate_hz)
-    encode_video(path, (yuv_frame(frame) for frame in frames), shape, sound)
+    encode_video(path, (yuv_frame(frame) for frame in frames), shape, sound, crf=crf)
 
 
 def write_audio(path: Path, samples: np.ndarray, rate_hz: int) -> None:
@@ -83,6 +88,26 @@ def write_audio(path: Path, samples: np.ndarray, rate_hz: int) -> None:
         file.setsampwidth(2)
         file.setframerate(rate_hz)
         file.writeframes(levels.T.tobytes())
+
+
+def write_exact_audio(path: Path, samples: np.ndarray, rate_hz: int) -> None:
+    """Write a WAV with 32-bit floating-point samples: exactly those given, beyond full scale too.
+
+    Args:
+        path: Where the file appears once it is whole.
+        samples: Stereo `[2, n]`, float32.
+        rate_hz: Rate of the samples.
+
+    Raises:
+        OutOfResources: The disk is full.
+    """
+    channels, count = samples.shape
+    content = samples.T.astype("<f4").tobytes()
+    frame_bytes = channels * _FLOAT_BYTES
+    facts = struct.pack("<HHIIHHH", _WAV_FLOAT, channels, rate_hz, rate_hz * frame_bytes, frame_bytes, 32, 0)
+    chunks = ((b"fmt ", facts), (b"fact", struct.pack("<I", count)), (b"data", content))
+    body = b"WAVE" + b"".join(name + struct.pack("<I", len(chunk)) + chunk for name, chunk in chunks)
+    write_bytes(path, b"RIFF" + struct.pack("<I", len(body)) + body)
 
 
 def recompress_still(frame: np.ndarray, *, crf: int) -> np.ndarray:
@@ -117,13 +142,17 @@ def recompress_still(frame: np.ndarray, *, crf: int) -> np.ndarray:
     return np.ascontiguousarray(rgb_pixels(decoded[0], size, Fraction(1), "the recompressed still"))
 
 
-def encode_video(path: Path, pictures: Iterable[VideoFrame], shape: ClipShape, sound: Sound | None) -> None:
+def encode_video(
+    path: Path, pictures: Iterable[VideoFrame], shape: ClipShape, sound: Sound | None, *, crf: int = _QUALITY_CRF
+) -> None:
     """Encode limited-range BT.709 pictures, `shape.num_frames` in number, and their sound; as in `write_video`."""
     with (
         whole_file(path) as beside,
         av.open(f"file:{beside}", "w", format="mp4", options={"movflags": "+faststart"}) as output,
     ):
-        video = output.add_stream("libx264", rate=shape.frame_rate, options={"crf": str(_QUALITY_CRF)})
+        video = output.add_stream("libx264", rate=shape.frame_rate, options={"crf": str(crf)})
+        # One thread, so that the bytes are the same whatever number of processors there is.
+        video.codec_context.thread_count = 1
         _set_picture_format(video.codec_context, shape.size)
         video.codec_context.time_base = 1 / shape.frame_rate
         sound_writer = None if sound is None else _SoundWriter(output, sound, shape.duration_seconds)

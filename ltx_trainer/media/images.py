@@ -1,4 +1,4 @@
-"""Reads still images: upright, without transparency, cropped to size."""
+"""Reads still images: upright, without transparency, cropped to size; and writes them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from ltx_trainer.atomic import whole_file
 from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import FrameSize, cover_crop
 
@@ -35,6 +36,16 @@ def decode_image(path: Path, size: FrameSize) -> np.ndarray:
         scaled = _on_black(image).resize((crop.scaled.width, crop.scaled.height), Image.Resampling.BICUBIC)
         box = (crop.left, crop.top, crop.left + size.width, crop.top + size.height)
         return np.asarray(scaled.crop(box))
+
+
+def write_image(path: Path, pixels: np.ndarray) -> None:
+    """Write RGB pixels `[height, width, 3]`, uint8, as a PNG that is whole or absent.
+
+    Raises:
+        OutOfResources: The disk is full.
+    """
+    with whole_file(path) as beside:
+        Image.fromarray(pixels).save(beside, "PNG")
 
 
 @contextmanager

@@ -4,8 +4,19 @@ Only what needs no tensors is re-exported here, so that importing the room never
 for each need: `family` opens a model, `lora` attaches an adapter, `miniature` writes a tiny model.
 """
 
-from ltx_trainer.models.folder import AudioFacts, ModelFacts, component_files, read_model
-from ltx_trainer.models.locate import locate_model
-from ltx_trainer.models.names import check_groups
+from ltx_trainer.models.facts import AudioFacts, ModelFacts, component_files, read_model
+from ltx_trainer.models.locate import Located, locate_model
+from ltx_trainer.models.lora_file import check_warm_start
+from ltx_trainer.models.names import check_groups, lora_modules
 
-__all__ = ["AudioFacts", "ModelFacts", "check_groups", "component_files", "locate_model", "read_model"]
+__all__ = [
+    "AudioFacts",
+    "Located",
+    "ModelFacts",
+    "check_groups",
+    "check_warm_start",
+    "component_files",
+    "locate_model",
+    "lora_modules",
+    "read_model",
+]

@@ -5,7 +5,6 @@ Shapes: b samples (always one), c channels, f frames, h rows, w columns, n sampl
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLLTX2Audio, AutoencoderKLLTX2Video
@@ -13,35 +12,38 @@ from diffusers.pipelines.ltx2 import LTX2VocoderWithBWE
 from torch import Tensor
 
 from ltx_trainer.errors import GeometryError
+from ltx_trainer.models.component import Component
+from ltx_trainer.models.facts import AudioFacts
 from ltx_trainer.models.family import AudioCodec, VideoCodec
-from ltx_trainer.models.folder import AudioFacts
 from ltx_trainer.models.log_mel import WINDOW_LENGTH, log_mel
-from ltx_trainer.models.weights import load_diffusers, placed, read_weight, working_dtype
+from ltx_trainer.models.weights import load_component, placed, read_weight, working_dtype
 
 
 @contextmanager
-def open_video_codec(folder: Path, device: torch.device) -> Iterator[VideoCodec]:
+def open_video_codec(component: Component, device: torch.device) -> Iterator[VideoCodec]:
     """Load the video VAE of a base model for the length of the `with`.
 
     Raises:
         ModelError: The weights do not fit their config.
     """
-    vae = load_diffusers(AutoencoderKLLTX2Video, folder / "vae", working_dtype(folder / "vae", device))
+    vae = load_component(AutoencoderKLLTX2Video, component, working_dtype(component, device), device)
     # As published, not as rounded to the precision of the rest.
-    mean, std = (read_weight(folder / "vae", name).float().to(device) for name in ("latents_mean", "latents_std"))
+    mean, std = (read_weight(component, name).float().to(device) for name in ("latents_mean", "latents_std"))
     with placed(vae, device):
         yield Ltx2VideoCodec(vae, mean, std)
 
 
 @contextmanager
-def open_audio_codec(folder: Path, facts: AudioFacts, device: torch.device) -> Iterator[AudioCodec]:
+def open_audio_codec(
+    vae_component: Component, vocoder_component: Component, facts: AudioFacts, device: torch.device
+) -> Iterator[AudioCodec]:
     """Load the audio VAE and the vocoder of a base model for the length of the `with`, in float32.
 
     Raises:
         ModelError: The weights do not fit their configs.
     """
-    vae = load_diffusers(AutoencoderKLLTX2Audio, folder / "audio_vae", torch.float32)
-    vocoder = load_diffusers(LTX2VocoderWithBWE, folder / "vocoder", torch.float32)
+    vae = load_component(AutoencoderKLLTX2Audio, vae_component, torch.float32, device)
+    vocoder = load_component(LTX2VocoderWithBWE, vocoder_component, torch.float32, device)
     with placed(vae, device), placed(vocoder, device):
         yield Ltx2AudioCodec(vae, vocoder, facts)
 

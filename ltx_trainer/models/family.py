@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ltx_trainer.diffusion.guidance import GuidanceScales
 from ltx_trainer.diffusion.tokens import ModelStream, audio_coordinates, video_coordinates
 from ltx_trainer.geometry import ClipShape
-from ltx_trainer.models.folder import ModelFacts, component_files
+from ltx_trainer.models.facts import ModelFacts, component_files
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Family(ABC):
     """One base model. Weights are loaded by the methods that need them, never before.
 
     Attributes:
-        facts: As read from the folder.
+        facts: As read from its files.
     """
 
     def __init__(self, facts: ModelFacts) -> None:
@@ -81,7 +81,7 @@ class Family(ABC):
 
     def component_files(self, component: str) -> tuple[Path, ...]:
         """List the files that decide what `vae`, `audio_vae` or `text_encoder` computes; a cache's keys hash them."""
-        return component_files(self.facts.folder, component)
+        return component_files(self.facts, component)
 
     def video_coordinates(self, shape: ClipShape) -> Tensor:
         """Give the bounds of each video token of a clip `[3 n 2]`.

@@ -1,30 +1,142 @@
-"""From what the settings say of the base model to the folder that it lies in."""
+"""From what the settings say of the base model to the files that it lies in."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ltx_trainer import __version__
+from ltx_trainer.errors import ModelError
+from ltx_trainer.models import folder as diffusers_folder
+from ltx_trainer.models import gemma
+from ltx_trainer.models.component import Component
+from ltx_trainer.models.hub import fetch_files, is_repository
+from ltx_trainer.models.suitable import check_suitable, config_signs, name_signs, refuse_gguf
+from ltx_trainer.models.unified import read_unified
 
 MINIATURE = "miniature"
+UNIFIED_SUFFIX = ".safetensors"
+WHAT_WORKS = (
+    "Give a folder in the layout of diffusers, its id on the hub (owner/name), a unified .safetensors file, or "
+    f"{MINIATURE}."
+)
 
 
-def locate_model(base: str, family: str, cache: Path) -> Path:
-    """Give the folder of the base model. The miniature is written there the first time it is asked for.
+@dataclass(frozen=True)
+class Located:
+    """Where a base model lies.
+
+    Attributes:
+        path: A folder in the layout of diffusers, or a unified file.
+        source: What the settings call it.
+        revision: The commit, if it is from the hub.
+        text_encoder: Folder of the Gemma 3 that a unified file is used with; None for a folder, which has its own.
+        text_encoder_revision: The commit, if that is from the hub.
+    """
+
+    path: Path
+    source: str
+    revision: str | None = None
+    text_encoder: Path | None = None
+    text_encoder_revision: str | None = None
+
+
+def locate_model(
+    base: str,
+    family: str,
+    cache: Path,
+    *,
+    revision: str | None = None,
+    text_encoder: str | None = None,
+    text_encoder_revision: str | None = None,
+    allow_unsuitable_base: bool = False,
+) -> Located:
+    """Find the base model, or fetch it from the hub. The miniature is written the first time it is asked for.
+
+    Of a model on the hub, the small files come first; what they show to be another model or unsuitable is refused
+    before the weights are fetched.
 
     Args:
-        base: A folder, or `miniature`.
+        base: A folder, an id on the hub, a unified file, or `miniature`.
         family: Which miniature.
         cache: Where the miniature is kept.
+        revision: Branch, tag or commit of an id; None for the main branch.
+        text_encoder: Folder or id of the Gemma 3 that a unified file is used with.
+        text_encoder_revision: Branch, tag or commit of that id.
+        allow_unsuitable_base: Take a distilled or 8-bit model too.
 
     Raises:
-        ModelError: The family has no miniature.
-        ConfigError: The cache cannot be written to.
+        ModelError: There is no such model, it cannot be fetched, or it is another one or unsuitable.
+        ConfigError: A cache cannot be written to.
         OutOfResources: The disk is full.
     """
-    if base != MINIATURE:
-        return Path(base).expanduser()
+    if base == MINIATURE:
+        return Located(_written_miniature(family, cache), base)
+    path = Path(base).expanduser()
+    refuse_gguf(path)
+    if path.is_dir():
+        return Located(path, base)
+    if path.is_file():
+        connectors = _unified_connectors(path)
+        encoder, commit = _locate_text_encoder(text_encoder, text_encoder_revision, connectors)
+        return Located(path, base, text_encoder=encoder, text_encoder_revision=commit)
+    if not is_repository(base):
+        raise ModelError(f"{base} is not there. {WHAT_WORKS}")
+    fetched = _fetch_base(base, revision, allowed=allow_unsuitable_base)
+    return Located(fetched, base, revision=fetched.name)
+
+
+def _written_miniature(family: str, cache: Path) -> Path:
     folder = cache / "models" / f"{MINIATURE}-{family}-{__version__}"
     if not folder.is_dir():
         from ltx_trainer.models.miniature import write_miniature  # noqa: PLC0415 - needs torch, once
 
         write_miniature(family, folder)
     return folder
+
+
+def _unified_connectors(file: Path) -> Component:
+    if file.suffix != UNIFIED_SUFFIX:
+        raise ModelError(f"{file} is not a {UNIFIED_SUFFIX} file. {WHAT_WORKS}")
+    return read_unified(file).components["connectors"]
+
+
+def _locate_text_encoder(
+    text_encoder: str | None, revision: str | None, connectors: Component
+) -> tuple[Path, str | None]:
+    """Give the folder of a text encoder, and the commit if it is from the hub."""
+    if text_encoder is None:
+        raise ModelError(f"a unified file has no text encoder of its own. {gemma.WHAT_WORKS}")
+    folder = Path(text_encoder).expanduser()
+    if folder.is_dir():
+        return folder, None
+    if folder.exists() or not is_repository(text_encoder):
+        raise ModelError(f"the text encoder {text_encoder} is not a folder. {gemma.WHAT_WORKS}")
+
+    def check(first: Path) -> None:
+        gemma.check_gemma(first, connectors, text_encoder)
+
+    fetched = _fetch(text_encoder, revision, gemma.FIRST_FILES, check, gemma.files_to_fetch)
+    return fetched, fetched.name
+
+
+def _fetch_base(repository: str, revision: str | None, *, allowed: bool) -> Path:
+    check_suitable(repository, name_signs([repository]), allowed=allowed)
+
+    def check(first: Path) -> None:
+        diffusers_folder.check_family(first, repository)
+        check_suitable(repository, config_signs(first), allowed=allowed)
+
+    return _fetch(repository, revision, diffusers_folder.FIRST_FILES, check, diffusers_folder.files_to_fetch)
+
+
+def _fetch(
+    repository: str,
+    revision: str | None,
+    first_files: tuple[str, ...],
+    check: Callable[[Path], None],
+    files_to_fetch: Callable[[Path], list[str]],
+) -> Path:
+    first = fetch_files(repository, revision, first_files)
+    check(first)
+    # By its commit, so that a branch that moves meanwhile gives no mixture.
+    return fetch_files(repository, first.name, files_to_fetch(first))

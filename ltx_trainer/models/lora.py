@@ -3,17 +3,23 @@
 Adapter tensors are named `<module>.lora_A.weight` and `<module>.lora_B.weight`.
 """
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ltx_trainer.errors import CheckpointError, ModelError
+from ltx_trainer.models.lora_file import LoraFile, Pair, check_warm_start
+
+logger = logging.getLogger(__name__)
 
 ADAPTER = "default"
 
@@ -68,6 +74,38 @@ def load_adapter_state(transformer: nn.Module, state: Mapping[str, Tensor]) -> N
     _check_state(weights, state)
     for name, weight in weights.items():
         weight.copy_(state[name])
+
+
+def load_warm_start(transformer: nn.Module, path: Path) -> None:
+    """Set the attached adapter to what a LoRA file does at strength 1, so that training starts from there.
+
+    Args:
+        transformer: With an adapter attached, of the file's rank and modules; its alpha may differ.
+        path: A LoRA file in the published layout or in that of diffusers, with or without alphas.
+
+    Raises:
+        CheckpointError: The file is no LoRA, is damaged, or does not fit the adapter; nothing was changed.
+    """
+    layers = dict(_lora_layers(transformer))
+    rank = len(_pair(next(iter(layers.values())))[0])
+    file = check_warm_start(path, layers, rank)
+    load_adapter_state(transformer, _warm_state(file, layers))
+    logger.info("Warm start from %s: %d modules; the optimizer begins anew.", path, len(file.pairs))
+
+
+def adapter_health(transformer: nn.Module) -> tuple[list[str], list[str]]:
+    """Find modules whose pair is without effect, because B is all zero, and modules with a value that is not finite.
+
+    Returns:
+        The dead, and the broken.
+    """
+    layers = dict(_lora_layers(transformer))
+    # One number for each matrix, and one copy from the device for all: a maximum of NaNs is NaN.
+    largest = torch.stack([weight.detach().abs().amax() for layer in layers.values() for weight in _pair(layer)])
+    sizes = dict(zip(layers, largest.view(-1, 2).tolist(), strict=True))
+    broken = [name for name, pair in sizes.items() if not all(map(math.isfinite, pair))]
+    dead = [name for name, (_, up) in sizes.items() if up == 0]
+    return dead, broken
 
 
 @contextmanager
@@ -147,6 +185,46 @@ def _check_state(weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> 
             raise CheckpointError(
                 f"{name} has the shape {list(state[name].shape)} where this run has {list(weight.shape)}. "
                 "Resume with the rank of the checkpoint."
+            )
+
+
+def _warm_state(file: LoraFile, layers: Mapping[str, LoraLayer]) -> dict[str, Tensor]:
+    """Read a LoRA file as the adapter's own tensors: B takes over what the two scales differ by."""
+    state: dict[str, Tensor] = {}
+    try:
+        with safe_open(file.path, framework="pt") as tensors:
+            for module, pair in file.pairs.items():
+                down, up = (tensors.get_tensor(key).float() for key in (pair.down, pair.up))
+                scale = _file_scale(tensors, file, pair) / layers[module].scaling[ADAPTER]
+                state[f"{module}.lora_A.weight"], state[f"{module}.lora_B.weight"] = down, up * scale
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file.path} cannot be read: {error}. Fetch it again.") from error
+    _check_finite(file.path, state)
+    _check_sizes(file.path, state, layers)
+    return state
+
+
+def _file_scale(tensors: safe_open, file: LoraFile, pair: Pair) -> float:
+    return file.scale if pair.alpha is None else tensors.get_tensor(pair.alpha).float().item() / pair.rank
+
+
+def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"{path} holds values that are not finite in {len(broken)} of {len(state)} tensors (first: {broken[0]}). "
+            "Start from another LoRA."
+        )
+
+
+def _check_sizes(path: Path, state: Mapping[str, Tensor], layers: Mapping[str, LoraLayer]) -> None:
+    for name, layer in layers.items():
+        expected = [list(weight.shape) for weight in _pair(layer)]
+        found = [list(state[f"{name}.lora_{side}.weight"].shape) for side in "AB"]
+        if found != expected:
+            raise CheckpointError(
+                f"{path} has matrices of the shapes {found} for {name} where this base takes {expected}. Start from a "
+                "LoRA of this base model."
             )
 
 

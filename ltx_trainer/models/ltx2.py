@@ -16,11 +16,11 @@ from ltx_trainer.diffusion.guidance import GuidanceScales
 from ltx_trainer.diffusion.tokens import ModelStream
 from ltx_trainer.models import names
 from ltx_trainer.models.codecs import open_audio_codec, open_video_codec
+from ltx_trainer.models.facts import AudioFacts
 from ltx_trainer.models.family import AudioCodec, Family, SamplingDefaults, VideoCodec
-from ltx_trainer.models.folder import AudioFacts
 from ltx_trainer.models.own_timesteps import modulate_by_own_timesteps
 from ltx_trainer.models.prompts import encode_prompts
-from ltx_trainer.models.weights import load_diffusers, placed
+from ltx_trainer.models.weights import load_component, placed
 
 TIMESTEP_SCALE = 1000
 STG_BLOCK = 28
@@ -56,21 +56,22 @@ class Ltx2Family(Family):
     def encode_prompts(
         self, texts: Sequence[str], device: torch.device, *, scratch: Path
     ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        return encode_prompts(self.facts.folder, texts, self.facts.max_text_tokens, device, scratch=scratch)
+        return encode_prompts(self.facts, texts, device, scratch=scratch)
 
     def video_codec(self, device: torch.device) -> AbstractContextManager[VideoCodec]:
-        return open_video_codec(self.facts.folder, device)
+        return open_video_codec(self.facts.components["vae"], device)
 
     def audio_codec(self, device: torch.device) -> AbstractContextManager[AudioCodec]:
-        return open_audio_codec(self.facts.folder, self.audio_facts, device)
+        components = self.facts.components
+        return open_audio_codec(components["audio_vae"], components["vocoder"], self.audio_facts, device)
 
     @contextmanager
     def transformer(
         self, device: torch.device, dtype: torch.dtype, *, gradient_checkpointing: bool = False
     ) -> Iterator[nn.Module]:
         # Without perturbed_attn the library takes the perturbed blocks and silently leaves them as they are.
-        transformer = load_diffusers(
-            LTX2VideoTransformer3DModel, self.facts.folder / "transformer", dtype, perturbed_attn=True
+        transformer = load_component(
+            LTX2VideoTransformer3DModel, self.facts.components["transformer"], dtype, device, perturbed_attn=True
         )
         if gradient_checkpointing:
             transformer.enable_gradient_checkpointing()

@@ -18,7 +18,8 @@ from transformers import AutoTokenizer, Gemma3ForConditionalGeneration, PreTrain
 
 from ltx_trainer.atomic import disk_errors, make_folder
 from ltx_trainer.errors import ModelError
-from ltx_trainer.models.weights import load_diffusers, load_transformers, placed, working_dtype
+from ltx_trainer.models.facts import ModelFacts
+from ltx_trainer.models.weights import load_component, load_transformers, placed, working_dtype
 from ltx_trainer.tensorfile import read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
@@ -31,16 +32,15 @@ SPOOL_BYTES = 8_000_000_000
 
 
 def encode_prompts(
-    folder: Path, texts: Sequence[str], num_tokens: int, device: torch.device, *, scratch: Path
+    facts: ModelFacts, texts: Sequence[str], device: torch.device, *, scratch: Path
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Give each text with its embeddings on the CPU, `video` and `audio` `[l d]`, in the order of `texts`.
 
     Hidden states wait on disk while the language model makes room for the connectors.
 
     Args:
-        folder: The base model.
+        facts: Of the base model. A text that is longer than it reads is cut, with a warning.
         texts: Any texts; the empty one too.
-        num_tokens: The length l of every prompt. A longer text is cut, with a warning.
         device: Where to compute.
         scratch: Where hidden states wait. One caller at a time has it; the next one waits.
 
@@ -51,9 +51,9 @@ def encode_prompts(
     waiting = list(texts)
     while waiting:
         with _spool(scratch) as spool:
-            files = _spool_hidden_states(folder, waiting, spool, num_tokens, device)
+            files = _spool_hidden_states(facts, waiting, spool, device)
             part, waiting = waiting[: len(files)], waiting[len(files) :]
-            yield from zip(part, _connect(folder, files, num_tokens, device), strict=True)
+            yield from zip(part, _connect(facts, files, device), strict=True)
 
 
 @contextmanager
@@ -74,20 +74,18 @@ def _spool(scratch: Path) -> Iterator[Path]:
 
 
 @torch.no_grad()
-def _spool_hidden_states(
-    folder: Path, texts: Sequence[str], spool: Path, num_tokens: int, device: torch.device
-) -> list[Path]:
+def _spool_hidden_states(facts: ModelFacts, texts: Sequence[str], spool: Path, device: torch.device) -> list[Path]:
     """Write the hidden states of each text `[k s]`, padding left out, until there are `SPOOL_BYTES` of them."""
-    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True, padding_side="left")
-    dtype = working_dtype(folder / "text_encoder", device)
-    encoder = load_transformers(Gemma3ForConditionalGeneration, folder / "text_encoder", dtype)
+    tokenizer = AutoTokenizer.from_pretrained(facts.tokenizer, local_files_only=True, padding_side="left")
+    dtype = working_dtype(facts.components["text_encoder"], device)
+    encoder = load_transformers(Gemma3ForConditionalGeneration, facts.text_encoder, dtype, device)
     files: list[Path] = []
     num_bytes = 0
     with placed(encoder, device):
         for text in texts:
             if num_bytes >= SPOOL_BYTES:
                 break
-            ids, mask = _tokenize(tokenizer, text, num_tokens)
+            ids, mask = _tokenize(tokenizer, text, facts.max_text_tokens)
             output = encoder(
                 input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, logits_to_keep=1
             )
@@ -110,9 +108,10 @@ def _tokenize(tokenizer: PreTrainedTokenizerBase, text: str, num_tokens: int) ->
 
 
 @torch.no_grad()
-def _connect(folder: Path, files: Sequence[Path], num_tokens: int, device: torch.device) -> Iterator[dict[str, Tensor]]:
-    dtype = working_dtype(folder / "connectors", device)
-    connectors = load_diffusers(LTX2TextConnectors, folder / "connectors", dtype)
+def _connect(facts: ModelFacts, files: Sequence[Path], device: torch.device) -> Iterator[dict[str, Tensor]]:
+    component, num_tokens = facts.components["connectors"], facts.max_text_tokens
+    dtype = working_dtype(component, device)
+    connectors = load_component(LTX2TextConnectors, component, dtype, device)
     with placed(connectors, device):
         for file in files:
             states = read_tensors(file)["states"].to(device, dtype)
@@ -121,5 +120,5 @@ def _connect(folder: Path, files: Sequence[Path], num_tokens: int, device: torch
             padded = functional.pad(states, (0, 0, padding, 0))
             video, audio, visible = connectors(padded[None], mask[None].long(), padding_side="left")
             if not visible.all():
-                raise ModelError(f"the connectors in {folder} have no registers to stand for padding.")
+                raise ModelError(f"the connectors in {component.origin} have no registers to stand for padding.")
             yield {"video": video[0].cpu(), "audio": audio[0].cpu()}

@@ -1,6 +1,7 @@
 """A Manifest to Clips: the exact frames and samples that the model will see and hear."""
 
+from ltx_trainer.prepare.budget import check_complete, check_loss
 from ltx_trainer.prepare.clips import prepare_clips
 from ltx_trainer.prepare.previews import prepare_previews
 
-__all__ = ["prepare_clips", "prepare_previews"]
+__all__ = ["check_complete", "check_loss", "prepare_clips", "prepare_previews"]

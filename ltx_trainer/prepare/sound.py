@@ -53,6 +53,8 @@ def find_tracks(
     if stills:
         if request.with_audio:
             raise DatasetError(f"with_audio is true, and images such as {stills[0]!r} have no sound. false works.")
+        if len(stills) < len(sources):
+            logger.info("The run is silent: %d images have no sound, the first is %s.", len(stills), stills[0])
         return None
     tracks = {digest: _track_of(source, scans, rate_hz) for digest, source in sources.items()}
     silent = sorted({take.footage.source.name for take in takes if tracks[take.footage.source.sha256] is None})

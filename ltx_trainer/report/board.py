@@ -11,7 +11,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from ltx_trainer import media
 from ltx_trainer.artifacts import Render
 from ltx_trainer.geometry import midpoint_times
-from ltx_trainer.report.screen import Measured
+from ltx_trainer.report.logs import Event, Measured, curves_of_event, curves_of_step
 
 FRAMES_IN_A_STRIP = 8
 
@@ -26,14 +26,15 @@ class Board:
         """Add the numbers of one step."""
         if self._writer is None:
             return
-        numbers = {
-            **measured.loss,
-            "learning_rate": measured.learning_rate,
-            "gradient_norm": measured.grad_norm,
-            "seconds_a_step": measured.seconds,
-        }
-        for name, value in numbers.items():
+        for name, value in curves_of_step(measured).items():
             self._writer.add_scalar(name, value, measured.step)
+
+    def add_event(self, event: Event) -> None:
+        """Add the losses on held-out clips; other events have no curve."""
+        if self._writer is None:
+            return
+        for name, value in curves_of_event(event).items():
+            self._writer.add_scalar(name, value, event["step"])
 
     def add_render(self, render: Render) -> None:
         """Add the previews of a step: frames of each item side by side, first to last."""

@@ -12,7 +12,12 @@ from ltx_trainer.atomic import write_text
 
 def write_result(bundle: Bundle, folder: Path) -> Path:
     """Write `result.json` in the schema of the hosted service; urls are `file:` ones."""
-    files = {"lora_file": bundle.lora, "config_file": bundle.config, "video": bundle.video}
+    files = {
+        "lora_file": bundle.lora,
+        "config_file": bundle.config,
+        "video": bundle.video,
+        "debug_dataset": bundle.debug_dataset,
+    }
     result = {name: _file(path) for name, path in files.items() if path is not None}
     return _write_json(folder / "result.json", result)
 
@@ -22,18 +27,35 @@ def write_status(folder: Path, *, code: int | None, message: str) -> Path:
     return _write_json(folder / "status.json", {"code": code, "message": message})
 
 
-def write_record(folder: Path, clips: Sequence[Clip], left_out: Sequence[LeftOut], *, with_audio: bool) -> Path:
-    """Write `dataset.json`: what is trained on, exactly, and everything that is not, with its reason."""
+def write_record(
+    folder: Path,
+    clips: Sequence[Clip],
+    left_out: Sequence[LeftOut],
+    *,
+    with_audio: bool,
+    held_out: frozenset[str] = frozenset(),
+) -> Path:
+    """Write `dataset.json`: what is trained on, exactly, and everything that is not, with its reason.
+
+    Args:
+        folder: The run's own.
+        clips: What was encoded.
+        left_out: What was not.
+        with_audio: Whether sound is trained.
+        held_out: Names of the clips that are only measured on; they stand among the others, marked.
+    """
     record = {
         "with_audio": with_audio,
-        "trained_on": [_clip(clip) for clip in clips],
+        "trained_on": [_clip(clip, held_out=clip.name in held_out) for clip in clips],
         "left_out": [{"name": item.name, "reason": item.reason} for item in left_out],
     }
     return _write_json(folder / "dataset.json", record)
 
 
-def _clip(clip: Clip) -> dict[str, Any]:
+def _clip(clip: Clip, *, held_out: bool) -> dict[str, Any]:
     record: dict[str, Any] = {"name": clip.name, "caption": clip.caption}
+    if held_out:
+        record["held_out"] = True
     if (footage := clip.footage.get(Role.TARGET)) is not None:
         record |= {
             "file": footage.source.name,

@@ -2,44 +2,43 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.padding import Padding
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.progress import track as track_on_terminal
 from rich.table import Table
 from rich.text import Text
 
-from ltx_trainer.artifacts import Bundle, Clip, LeftOut, MediaKind, Role
+from ltx_trainer import download
+from ltx_trainer.artifacts import Bundle, Clip, LeftOut, MediaKind, Render, Role
+from ltx_trainer.download import Received
 from ltx_trainer.modes import MODES
+from ltx_trainer.report.logs import Event, Measured
 
 LINES_OF_A_RUN = 20
 LINES_OF_A_LOOP = 10
 LONGEST_CAPTION = 200
+BYTES_OF_A_LINE = 50_000_000
+"""Least that a line of a download tells of."""
 
 Item = TypeVar("Item")
-
-
-class Measured(Protocol):
-    """What a training step tells of itself."""
-
-    @property
-    def step(self) -> int: ...
-    @property
-    def loss(self) -> Mapping[str, float]: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def grad_norm(self) -> float: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def memory_bytes(self) -> int: ...
 
 
 class TrainingProgress:
@@ -49,6 +48,7 @@ class TrainingProgress:
         self._console = console
         self._num_steps = num_steps
         self._seconds: deque[float] = deque(maxlen=50)
+        self._held_out: float | None = None
         self.bar = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -71,10 +71,24 @@ class TrainingProgress:
             left = timedelta(seconds=round(self._seconds_a_step() * (self._num_steps - measured.step)))
             self._console.print(f"step {measured.step}/{self._num_steps}  {facts}  {left} left", soft_wrap=True)
 
+    def add_event(self, event: Event) -> None:
+        """Show the loss on held-out clips from now on; logging tells of everything else."""
+        if event["event"] == "held_out":
+            self._held_out = event["loss"]
+
+    def add_render(self, render: Render) -> None:  # noqa: ARG002 - as every log has it
+        """Show nothing: previews are files."""
+
     def _facts(self, measured: Measured) -> str:
-        losses = "  ".join(f"{name} {value:.4f}" for name, value in measured.loss.items())
-        memory = f"  {measured.memory_bytes / 1e9:.1f} GB" if measured.memory_bytes else ""
-        return f"{losses}  {self._seconds_a_step():.2f} s/step{memory}"
+        facts = [f"{name} {value:.4f}" for name, value in measured.loss.items()]
+        if self._held_out is not None:
+            facts.append(f"held out {self._held_out:.4f}")
+        facts.append(f"{self._seconds_a_step():.2f} s/step")
+        if measured.memory_bytes:
+            facts.append(f"{measured.memory_bytes / 1e9:.1f} GB")
+        if measured.skipped:
+            facts.append(f"{measured.skipped} skipped")
+        return "  ".join(facts)
 
     def _seconds_a_step(self) -> float:
         return sum(self._seconds) / len(self._seconds)
@@ -101,6 +115,51 @@ def track(console: Console) -> Callable[[Iterable[Item], str, int], Iterator[Ite
                 console.print(f"{what} {done}/{total}")
 
     return show
+
+
+def download_progress(console: Console) -> download.Progress:
+    """Make what shows how far a download is: a bar on a terminal, a line for each tenth elsewhere."""
+
+    def show(what: str, total: int | None, /) -> AbstractContextManager[Received]:
+        return _download_bar(console, what, total) if console.is_terminal else _download_lines(console, what, total)
+
+    return show
+
+
+@contextmanager
+def _download_bar(console: Console, what: str, total: int | None) -> Iterator[Received]:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        yield _Bar(bar, bar.add_task(escape(what), total=total))
+
+
+class _Bar:
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self._bar = bar
+        self._task = task
+
+    def advance(self, num_bytes: int) -> None:
+        self._bar.advance(self._task, num_bytes)
+
+
+@contextmanager
+def _download_lines(console: Console, what: str, total: int | None) -> Iterator[Received]:
+    yield _Lines(console, what, total)
+
+
+class _Lines:
+    def __init__(self, console: Console, what: str, total: int | None) -> None:
+        self._console = console
+        self._what = what
+        self._total = total
+        self._interval = BYTES_OF_A_LINE if total is None else max(math.ceil(total / LINES_OF_A_LOOP), BYTES_OF_A_LINE)
+        self._received = 0
+
+    def advance(self, num_bytes: int) -> None:
+        before, self._received = self._received, self._received + num_bytes
+        if self._received // self._interval > before // self._interval:
+            whole = "" if self._total is None else f" of {self._total / 1e6:.0f}"
+            self._console.print(Text(f"{self._what} {self._received / 1e6:.0f}{whole} MB"), soft_wrap=True)
 
 
 def show_modes(console: Console) -> None:
@@ -139,7 +198,8 @@ def show_left_out(console: Console, left_out: Sequence[LeftOut]) -> None:
 
 def show_result(console: Console, bundle: Bundle) -> None:
     """Print where everything lies."""
-    for name, path in (("LoRA", bundle.lora), ("config", bundle.config), ("preview", bundle.video)):
+    files = {"LoRA": bundle.lora, "config": bundle.config, "preview": bundle.video, "data": bundle.debug_dataset}
+    for name, path in files.items():
         if path is not None:
             console.print(Text(f"{name:8} {path}"), soft_wrap=True)
 

@@ -42,13 +42,24 @@ class BatchMaker:
         self._cached = cached
         self._device = device
 
-    def make(self, indices: Sequence[int], generator: torch.Generator) -> Batch:
-        """Make a batch of the examples at `indices`, which share one shape."""
-        examples = [self._cached.examples[index] for index in indices]
+    def make(self, examples: Sequence[CachedExample], generator: torch.Generator) -> Batch:
+        """Make a batch to train on of examples that share one shape."""
+        streams = self._streams(examples, generator)
+        dropped = torch.rand(len(examples), generator=generator) < self._settings.training.caption_dropout
+        return self._batch(examples, streams, dropped.tolist())
+
+    def make_measured(self, example: CachedExample, generator: torch.Generator) -> Batch:
+        """Make a batch to measure on of one example: its conditions are drawn, and its caption is never dropped."""
+        return self._batch([example], self._streams([example], generator), [False])
+
+    def _batch(self, examples: Sequence[CachedExample], streams: dict[str, Stream], dropped: Sequence[bool]) -> Batch:
+        return Batch(tuple(example.name for example in examples), streams, self._prompt(examples, dropped))
+
+    def _streams(self, examples: Sequence[CachedExample], generator: torch.Generator) -> dict[str, Stream]:
         streams = {"video": self._video(examples, generator)}
         if self._cached.with_audio:
             streams["audio"] = self._audio(examples)
-        return Batch(tuple(example.name for example in examples), streams, self._prompt(examples, generator))
+        return streams
 
     def _video(self, examples: Sequence[CachedExample], generator: torch.Generator) -> Stream:
         latents = self._stacked([example.video for example in examples])
@@ -64,8 +75,7 @@ class BatchMaker:
         tokens = audio_tokens(self._stacked([example.audio for example in examples]))
         return generated_stream(tokens, self._family.audio_coordinates(tokens.shape[1]))
 
-    def _prompt(self, examples: Sequence[CachedExample], generator: torch.Generator) -> dict[str, Tensor]:
-        dropped = torch.rand(len(examples), generator=generator) < self._settings.training.caption_dropout
+    def _prompt(self, examples: Sequence[CachedExample], dropped: Sequence[bool]) -> dict[str, Tensor]:
         paths = [
             self._cached.empty_prompt if drop else example.prompt
             for example, drop in zip(examples, dropped, strict=True)

@@ -1,10 +1,13 @@
 """Which examples each pass takes, and the generators that everything random comes from.
 
-The order is a function of the seed and the position, so that any step of a run can be addressed without replaying those
-before it, and all processes walk through one common order.
+All processes walk through one common sequence of batches, a function of the seed and of the examples' shapes, so that
+any batch of a run can be named without training those before it.
 """
 
 import hashlib
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+from itertools import count
 
 import torch
 
@@ -20,25 +23,47 @@ def generator_for(seed: int, *purpose: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(derived_seed(seed, *purpose))
 
 
-def examples_of_pass(
-    pass_index: int, *, num_examples: int, batch_size: int, rank: int, num_processes: int, seed: int
-) -> list[int]:
-    """Give the examples that one process takes in one pass.
+class BatchOrder:
+    """The endless sequence of a run's batches.
 
-    The order runs through every example once before any comes again, shuffled anew each time.
+    The examples come in an order that runs through all of them once before any comes again, shuffled anew each time.
+    Each waits in the bucket of its shape; a bucket that has `batch_size` of them is the next batch.
 
     Args:
-        pass_index: Passes done since the start of the run.
-        num_examples: Size of the set.
-        batch_size: Examples that each process takes.
-        rank: Number of the process.
-        num_processes: How many share the order.
+        shapes: Of the examples; only those of equal shape make a batch.
+        batch_size: Examples in a batch.
         seed: Of the run.
     """
-    first = (pass_index * num_processes + rank) * batch_size
-    return [_example_at(position, num_examples, seed) for position in range(first, first + batch_size)]
+
+    def __init__(self, shapes: Sequence[Hashable], batch_size: int, seed: int) -> None:
+        self._shapes = shapes
+        self._batch_size = batch_size
+        self._seed = seed
+        self._walk_again()
+
+    def batch(self, index: int) -> tuple[int, ...]:
+        """Give the examples of one batch; going forward costs no more than the way there."""
+        if index < self._position:
+            self._walk_again()
+        while self._position < index:
+            self._position, self._current = next(self._walk)
+        return self._current
+
+    def _walk_again(self) -> None:
+        self._walk = enumerate(_batches(self._shapes, self._batch_size, self._seed))
+        self._position, self._current = next(self._walk)
 
 
-def _example_at(position: int, num_examples: int, seed: int) -> int:
-    epoch, place = divmod(position, num_examples)
-    return int(torch.randperm(num_examples, generator=generator_for(seed, "order", epoch))[place])
+def _batches(shapes: Sequence[Hashable], batch_size: int, seed: int) -> Iterator[tuple[int, ...]]:
+    buckets: dict[Hashable, list[int]] = defaultdict(list)
+    for example in _examples(len(shapes), seed):
+        bucket = buckets[shapes[example]]
+        bucket.append(example)
+        if len(bucket) == batch_size:
+            yield tuple(bucket)
+            bucket.clear()
+
+
+def _examples(num_examples: int, seed: int) -> Iterator[int]:
+    for epoch in count():
+        yield from torch.randperm(num_examples, generator=generator_for(seed, "order", epoch)).tolist()

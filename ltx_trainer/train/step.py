@@ -1,6 +1,6 @@
 """One pass: noise in, velocity out, loss.
 
-Shapes: b samples, n tokens, c channels.
+Shapes: b samples, n tokens, c channels. A mapping by stream has `video`, and `audio` unless the run is silent.
 """
 
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ltx_trainer.config import NoiseSection
-from ltx_trainer.diffusion import add_noise, draw_sigmas, flow_loss
+from ltx_trainer.config import NoiseSection, TrainingSection
+from ltx_trainer.diffusion import Stream, add_noise, draw_sigmas, flow_loss
 from ltx_trainer.models.family import Family
 from ltx_trainer.train.batch import Batch
 
@@ -20,44 +20,88 @@ class PassLoss:
     """What one pass measured.
 
     Attributes:
-        total: Mean over the batch of the sum of all streams' losses; carries the gradient.
-        streams: Loss of each sample by stream `[b]`.
-        sigma: Noise level of each sample `[b]`.
-        names: Of the samples.
+        total: Mean over the batch of the weighted sum of all streams' losses; carries the gradient.
+        streams: Loss of each sample by stream `[b]`, not weighted.
+        sigma: Noise level of each sample by stream `[b]`.
     """
 
     total: Tensor
     streams: Mapping[str, Tensor]
-    sigma: Tensor
-    names: tuple[str, ...]
+    sigma: Mapping[str, Tensor]
 
 
 def loss_of(
-    family: Family, transformer: nn.Module, batch: Batch, noise_settings: NoiseSection, generator: torch.Generator
+    family: Family,
+    transformer: nn.Module,
+    batch: Batch,
+    noise_settings: NoiseSection,
+    weights: Mapping[str, float],
+    generator: torch.Generator,
 ) -> PassLoss:
     """Noise a batch and measure how well the model tells the noise from the clip.
 
-    The streams of a sample share one noise level, drawn for the number of its video tokens, as in sampling.
+    Args:
+        family: The base model's family.
+        transformer: The base with the adapter.
+        batch: What is noised.
+        noise_settings: How noise levels are drawn.
+        weights: Factor on the loss of each stream, as `stream_weights` gives it.
+        generator: On the CPU, so that a run's noise does not depend on the device.
     """
-    num_tokens = batch.streams["video"].clean.shape[1]
     device = batch.streams["video"].clean.device
-    sigma = draw_sigmas(
-        len(batch.names),
-        num_tokens,
-        distribution=noise_settings.distribution,
-        uniform_fraction=noise_settings.uniform_fraction,
-        generator=generator,
-    ).to(device)
-    # Drawn on the CPU, so that a run's noise does not depend on the device.
-    noise = {
-        name: torch.randn(stream.clean.shape, generator=generator).to(device) for name, stream in batch.streams.items()
-    }
-    seen = {name: add_noise(stream, noise[name], sigma) for name, stream in batch.streams.items()}
-    velocities = family.predict(transformer, seen, batch.prompt)
-    losses = {name: flow_loss(velocities[name], stream, noise[name]) for name, stream in batch.streams.items()}
+    sigma = _draw_levels(batch.streams, noise_settings, generator)
+    noise = draw_noise(batch.streams, generator)
+    losses = losses_at(family, transformer, batch, sigma, noise)
     return PassLoss(
-        total=torch.stack(list(losses.values())).sum(dim=0).mean(),
+        total=torch.stack([weights[name] * loss for name, loss in losses.items()]).sum(dim=0).mean(),
         streams={name: loss.detach() for name, loss in losses.items()},
-        sigma=sigma,
-        names=batch.names,
+        sigma={name: level.to(device) for name, level in sigma.items()},
+    )
+
+
+def losses_at(
+    family: Family,
+    transformer: nn.Module,
+    batch: Batch,
+    sigma: Mapping[str, Tensor],
+    noise: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """Measure the loss of each sample by stream `[b]`, at given noise levels `[b]` and with given noise `[b n c]`."""
+    device = batch.streams["video"].clean.device
+    noise = {name: value.to(device) for name, value in noise.items()}
+    seen = {name: add_noise(stream, noise[name], sigma[name].to(device)) for name, stream in batch.streams.items()}
+    velocities = family.predict(transformer, seen, batch.prompt)
+    return {name: flow_loss(velocities[name], stream, noise[name]) for name, stream in batch.streams.items()}
+
+
+def draw_noise(streams: Mapping[str, Stream], generator: torch.Generator) -> dict[str, Tensor]:
+    """Draw standard normal noise for each stream `[b n c]`, on the CPU."""
+    return {name: torch.randn(stream.clean.shape, generator=generator) for name, stream in streams.items()}
+
+
+def stream_weights(training: TrainingSection) -> dict[str, float]:
+    """Give the factor on the loss of each stream."""
+    return {"video": training.video_loss_weight, "audio": training.audio_loss_weight}
+
+
+def _draw_levels(
+    streams: Mapping[str, Stream], settings: NoiseSection, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Draw the noise level of each sample: one for all its streams, as in sampling, or one for each.
+
+    A shared level is drawn for the number of video tokens.
+    """
+    if settings.levels == "per_stream":
+        return {name: _draw_sigmas(stream, settings, generator) for name, stream in streams.items()}
+    return dict.fromkeys(streams, _draw_sigmas(streams["video"], settings, generator))
+
+
+def _draw_sigmas(stream: Stream, settings: NoiseSection, generator: torch.Generator) -> Tensor:
+    num_samples, num_tokens, _ = stream.clean.shape
+    return draw_sigmas(
+        num_samples,
+        num_tokens,
+        distribution=settings.distribution,
+        uniform_fraction=settings.uniform_fraction,
+        generator=generator,
     )

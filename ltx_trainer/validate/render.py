@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ltx_trainer import media
+from ltx_trainer import interruption, media
 from ltx_trainer.artifacts import CachedPreview, CachedSet, Render
 from ltx_trainer.atomic import write_text
 from ltx_trainer.diffusion import (
@@ -25,6 +25,7 @@ from ltx_trainer.diffusion import (
 )
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import adapter_state
+from ltx_trainer.processes import on_main, together
 from ltx_trainer.tensorfile import read_tensors, tensors_digest
 from ltx_trainer.validate.denoise import denoise
 from ltx_trainer.validate.sampling import Sampling
@@ -57,23 +58,32 @@ class Previews:
     on_render: Callable[[Render], object]
 
     def render(self, step: int) -> Render | None:
-        """Render on the main process while the others wait; None elsewhere, and in a run without validation items."""
-        render = None
-        if self.cached.previews and self.accelerator.is_main_process:
-            device = self.accelerator.device
-            render = render_previews(
-                self.family,
-                self.transformer,
-                self.cached,
-                self.sampling,
-                self.folder,
-                step=step,
-                base=self.base,
-                device=device,
-            )
-            self.on_render(render)
-        self.accelerator.wait_for_everyone()
-        return render
+        """Render the items, each process its share, and join them, unless that was done before.
+
+        A signal that comes where stopping is deferred ends it; then the step counts as not rendered in any process.
+
+        Returns:
+            The files, on the main process; None elsewhere, in a run without validation items, and if it was stopped.
+        """
+        if not self.cached.previews:
+            return None
+        device, base = self.accelerator.device, self.base
+        work = _Work(self.family, self.transformer, self.cached, self.sampling, self.folder, step, base, device)
+        if not on_main(work.is_done) and self._is_stopped_in(work):
+            return None
+        on_main(lambda: self._tell(work.render))
+        return work.render if self.accelerator.is_main_process else None
+
+    def _is_stopped_in(self, work: "_Work") -> bool:
+        """Do the work, and say whether a signal ended it in any process."""
+        index, count = self.accelerator.process_index, self.accelerator.num_processes
+        own = range(index, len(self.cached.previews), count)
+        return any(together(lambda: _is_stopped(lambda: work.render_items(own)))) or on_main(
+            lambda: _is_stopped(work.join_items)
+        )
+
+    def _tell(self, render: Render) -> None:
+        self.on_render(render)
 
 
 def render_previews(
@@ -87,10 +97,7 @@ def render_previews(
     base: str,
     device: torch.device,
 ) -> Render:
-    """Render every validation item with the adapter as it stands, or find it done.
-
-    A note beside the files says what they were rendered from, so that no other run's previews are taken for this one's.
-    The decoders are on the device beside the transformer, one after the other, only while they are at work.
+    """Render every validation item in this process with the adapter as it stands, or find it done.
 
     Args:
         family: The base model's family.
@@ -102,31 +109,108 @@ def render_previews(
         base: Names the weights and precision of the transformer without the adapter.
         device: Where the transformer is.
     """
-    place = folder / f"step-{step:06d}"
-    items = tuple(place / f"item-{index + 1}.mp4" for index in range(len(cached.previews)))
-    render = Render(step, items, joined=place / "all.mp4")
-    note, origin = place / "origin.txt", _origin(transformer, cached, sampling, base)
-    if note.is_file() and note.read_text() == origin:
-        return render
-    logger.info("Rendering %d previews at step %d.", len(items), step)
-    with _undisturbed(transformer, device):
-        latents = [_sample(family, transformer, preview, cached, sampling, device) for preview in cached.previews]
-        pictures = _decode_video(family, [item["video"] for item in latents], device)
-        sounds, rate_hz = _decode_audio(family, [item["audio"] for item in latents if "audio" in item], device)
-    for index, (path, preview) in enumerate(zip(items, cached.previews, strict=True)):
-        audio = sounds[index].numpy() if sounds else None
-        media.write_video(path, pictures[index].numpy(), preview.shape.frame_rate, audio=audio, audio_rate_hz=rate_hz)
-    media.join_videos(items, render.joined)
-    write_text(note, origin)
-    return render
+    work = _Work(family, transformer, cached, sampling, folder, step, base, device)
+    if not work.is_done():
+        work.render_items(range(len(cached.previews)))
+        work.join_items()
+    return work.render
 
 
-def _origin(transformer: nn.Module, cached: CachedSet, sampling: Sampling, base: str) -> str:
-    """Name what changes a preview: the base and the adapter, the items and how they are sampled."""
-    asked = [(item.prompt.stem, item.first_frame and item.first_frame.stem, item.shape) for item in cached.previews]
-    adapter = tensors_digest(adapter_state(transformer))
-    facts = (base, adapter, asked, cached.negative_prompt.stem, cached.with_audio, sampling)
-    return hashlib.sha256(repr(facts).encode()).hexdigest()
+def _is_stopped(do: Callable[[], object]) -> bool:
+    """Do something, and say whether a signal kept it from its end."""
+    return interruption.unless_stopped(lambda: (do(),)) is None
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The previews of one step.
+
+    A note beside the files says what they were rendered from, so that no other run's previews are taken for this one's.
+    The decoders are on the device beside the transformer, one after the other, only while they are at work.
+    """
+
+    family: Family
+    transformer: nn.Module
+    cached: CachedSet
+    sampling: Sampling
+    folder: Path
+    step: int
+    base: str
+    device: torch.device
+
+    @property
+    def render(self) -> Render:
+        """What there is in the end."""
+        place = self.folder / f"step-{self.step:06d}"
+        items = tuple(place / f"item-{index + 1}.mp4" for index in range(len(self.cached.previews)))
+        return Render(self.step, items, joined=place / "all.mp4")
+
+    @property
+    def _note(self) -> Path:
+        return self.render.joined.with_name("origin.txt")
+
+    def is_done(self) -> bool:
+        """Look for the note of exactly this work; any other is taken away, because its files are about to go."""
+        if self._note.is_file() and self._note.read_text() == self._origin():
+            return True
+        self._note.unlink(missing_ok=True)
+        logger.info("Rendering %d previews at step %d.", len(self.cached.previews), self.step)
+        return False
+
+    def render_items(self, indices: Sequence[int]) -> None:
+        """Write the files of some items, each the same whichever others are rendered with it."""
+        if not indices:
+            return
+        previews = [self.cached.previews[index] for index in indices]
+        with _undisturbed(self.transformer, self.device):
+            latents = [self._sample(preview) for preview in previews]
+            sounds, rate_hz = _decode_audio(
+                self.family, [item["audio"] for item in latents if "audio" in item], self.device
+            )
+            with self.family.video_codec(self.device) as codec:
+                for position, index in enumerate(indices):
+                    media.write_video(
+                        self.render.items[index],
+                        codec.decode(latents[position]["video"]).numpy(),
+                        previews[position].shape.frame_rate,
+                        audio=sounds[position].numpy() if sounds else None,
+                        audio_rate_hz=rate_hz,
+                    )
+
+    def join_items(self) -> None:
+        """Write all items into one file, and then the note."""
+        media.join_videos(self.render.items, self.render.joined)
+        write_text(self._note, self._origin())
+
+    def _origin(self) -> str:
+        """Name what changes a preview: the base and the adapter, the items and how they are sampled."""
+        previews = self.cached.previews
+        asked = [(item.prompt.stem, item.first_frame and item.first_frame.stem, item.shape) for item in previews]
+        adapter = tensors_digest(adapter_state(self.transformer))
+        facts = (self.base, adapter, asked, self.cached.negative_prompt.stem, self.cached.with_audio, self.sampling)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+    def _sample(self, preview: CachedPreview) -> dict[str, Tensor]:
+        """Sample the latents of one item: video `[c f h w]`, audio `[c t m]`."""
+        noise = _starting_noise(self.family, preview, self.sampling.seed, with_audio=self.cached.with_audio)
+        streams = _streams(self.family, preview, noise)
+        tokens = {"video": video_tokens(noise["video"])}
+        if "audio" in noise:
+            tokens["audio"] = audio_tokens(noise["audio"])
+        clean = denoise(
+            self.family,
+            self.transformer,
+            {name: stream.to(self.device) for name, stream in streams.items()},
+            {name: value.to(self.device) for name, value in tokens.items()},
+            _load_prompt(preview.prompt, self.device),
+            _load_prompt(self.cached.negative_prompt, self.device),
+            self.sampling,
+        )
+        grid = preview.shape.latent_grid(self.family.facts.factors)
+        latents = {"video": video_latents(clean["video"], grid)[0]}
+        if "audio" in clean:
+            latents["audio"] = audio_latents(clean["audio"], noise["audio"].shape[1])[0]
+        return latents
 
 
 @contextmanager
@@ -139,35 +223,6 @@ def _undisturbed(transformer: nn.Module, device: torch.device) -> Iterator[None]
             yield
     finally:
         transformer.train(training)
-
-
-def _sample(
-    family: Family,
-    transformer: nn.Module,
-    preview: CachedPreview,
-    cached: CachedSet,
-    sampling: Sampling,
-    device: torch.device,
-) -> dict[str, Tensor]:
-    """Sample the latents of one item: video `[c f h w]`, audio `[c t m]`."""
-    noise = _starting_noise(family, preview, sampling.seed, with_audio=cached.with_audio)
-    streams = _streams(family, preview, noise)
-    tokens = {"video": video_tokens(noise["video"])}
-    if "audio" in noise:
-        tokens["audio"] = audio_tokens(noise["audio"])
-    clean = denoise(
-        family,
-        transformer,
-        {name: stream.to(device) for name, stream in streams.items()},
-        {name: value.to(device) for name, value in tokens.items()},
-        _load_prompt(preview.prompt, device),
-        _load_prompt(cached.negative_prompt, device),
-        sampling,
-    )
-    latents = {"video": video_latents(clean["video"], preview.shape.latent_grid(family.facts.factors))[0]}
-    if "audio" in clean:
-        latents["audio"] = audio_latents(clean["audio"], noise["audio"].shape[1])[0]
-    return latents
 
 
 def _starting_noise(family: Family, preview: CachedPreview, seed: int, *, with_audio: bool) -> dict[str, Tensor]:
@@ -199,11 +254,6 @@ def _streams(family: Family, preview: CachedPreview, noise: dict[str, Tensor]) -
 
 def _load_prompt(path: Path, device: torch.device) -> dict[str, Tensor]:
     return {name: tensor[None].to(device) for name, tensor in read_tensors(path).items()}
-
-
-def _decode_video(family: Family, latents: list[Tensor], device: torch.device) -> list[Tensor]:
-    with family.video_codec(device) as codec:
-        return [codec.decode(item) for item in latents]
 
 
 def _decode_audio(family: Family, latents: list[Tensor], device: torch.device) -> tuple[list[Tensor], int | None]:

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from rich.console import Console
 
 from ltx_trainer.artifacts import CachedSet, Clip, Clips, Footage, MediaKind, Preview, Role, Soundtrack, SourceFile
 from ltx_trainer.cache import fill_cache
 from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.models.family import Family
+from ltx_trainer.processes import make_accelerator
 from ltx_trainer.report import track
 
-CPU = torch.device("cpu")
 SIZE = FrameSize(64, 64)
 
 
@@ -61,7 +60,7 @@ def fill_of(
         negative_prompt,
         folder,
         still_crf=still_crf,
-        device=CPU,
+        accelerator=make_accelerator("fp32")[0],
         track=track(Console(quiet=True)),
     )
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ltx_trainer.cache import key
-from ltx_trainer.cache.key import FileDigests, prompt_key, tensor_key
+from ltx_trainer.cache.key import prompt_key, tensor_key
+from ltx_trainer.digests import FileDigests
 
 
 def test_equal_facts_give_equal_keys_in_any_order() -> None:

@@ -1,6 +1,6 @@
 """A LoRA on the miniature, random where training would have left values, as a checkpoint and as it is published."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ltx_trainer.artifacts import Adapter, Bundle
+from ltx_trainer.artifacts import ADAPTER_PREFIX, Adapter, Bundle
 from ltx_trainer.config import Settings
 from ltx_trainer.export import write_bundle
 from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import adapter_state, attach_lora, load_adapter_state
 from ltx_trainer.modes import find_mode
-from ltx_trainer.train.state import TrainingState, write_checkpoint
+from ltx_trainer.tensorfile import write_tensors
 
 CPU = torch.device("cpu")
 T2V = "fal-ai/ltx23-trainer-v2/t2v"
@@ -55,7 +55,15 @@ def trained_state(family: Family, groups: tuple[str, ...]) -> dict[str, Tensor]:
 
 
 def publish_to(
-    folder: Path, family: Family, state: dict[str, Tensor], *, with_audio: bool = True, **lora: Any
+    folder: Path,
+    family: Family,
+    state: dict[str, Tensor],
+    *,
+    checkpoint: Path | None = None,
+    prefix: str = ADAPTER_PREFIX,
+    model: Mapping[str, Any] | None = None,
+    with_audio: bool = True,
+    **lora: Any,
 ) -> Bundle:
     settings = Settings.model_validate(
         {
@@ -67,14 +75,16 @@ def publish_to(
                 "validation_negative_prompt": "blurry",
             },
             "lora": {"alpha": ALPHA, **lora},
+            "model": model or {},
         }
     )
-    training = TrainingState(7, state, {"state": {}, "param_groups": []}, ())
-    checkpoint = write_checkpoint(folder / "checkpoints", training, {})
+    if checkpoint is None:
+        checkpoint = folder / "checkpoints/step-000007.safetensors"
+        write_tensors(checkpoint, {f"{prefix}{name}": tensor for name, tensor in state.items()})
     return write_bundle(
         settings,
         family,
-        Adapter(checkpoint, 7),
+        Adapter(checkpoint, prefix, 7),
         None,
         folder,
         shape=ClipShape(9, FrameSize(64, 64), Fraction(24)),
@@ -101,7 +111,7 @@ def silent(tmp_path_factory: pytest.TempPathFactory, family: Family) -> Publishe
 @pytest.fixture
 def publish(tmp_path: Path, family: Family) -> Callable[..., Bundle]:
     """Give a function that publishes tensors in the folder of this test."""
-    return lambda state, **settings: publish_to(tmp_path, family, state, **settings)
+    return lambda state, folder=tmp_path, base=family, **settings: publish_to(folder, base, state, **settings)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +12,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from ltx_trainer.artifacts import Bundle
-from ltx_trainer.errors import CheckpointError
+from ltx_trainer.artifacts import ADAPTER_PREFIX, AVERAGE_PREFIX, Bundle
+from ltx_trainer.errors import CheckpointError, ConfigError, OutOfResources
+from ltx_trainer.models.family import Family, open_family
+from ltx_trainer.tensorfile import write_tensors
 
 
 def test_keys_are_those_of_the_original_checkpoint_in_every_block(published: Any, family: Any) -> None:
@@ -108,3 +112,84 @@ def test_a_lora_that_does_not_work_is_not_published(
 
     assert whole.lora.read_bytes() == before
     assert {path.name for path in whole.lora.parent.iterdir()} == {"checkpoints", "config.json", "lora.safetensors"}
+
+
+def test_a_moving_average_is_published_in_place_of_what_it_is_the_average_of(
+    publish: Callable[..., Bundle], silent: Any, tmp_path: Path
+) -> None:
+    average = {name: weight + 1 for name, weight in silent.trained.items()}
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    both = ((ADAPTER_PREFIX, silent.trained), (AVERAGE_PREFIX, average), ("optimizer/", silent.trained))
+    write_tensors(checkpoint, {f"{prefix}{name}": item for prefix, state in both for name, item in state.items()})
+    down = "transformer_blocks.1.attn1.to_q.lora_A.weight"
+
+    for prefix, state in both[:2]:
+        found = load_file(publish({}, checkpoint=checkpoint, prefix=prefix, with_audio=False).lora)
+
+        assert len(found) == len(state)
+        assert torch.equal(found[f"diffusion_model.{down}"], state[down].bfloat16())
+
+
+def test_the_config_file_names_the_commit_of_a_model_from_the_hub(
+    publish: Callable[..., Bundle], silent: Any, family: Family
+) -> None:
+    fetched = open_family(replace(family.facts, revision="0123abc"))
+
+    bundles = (publish(silent.trained, base=base, with_audio=False) for base in (family, fetched))
+
+    assert [json.loads(bundle.config.read_text())["base_model_revision"] for bundle in bundles] == [None, "0123abc"]
+
+
+def test_the_config_file_names_the_lora_of_a_warm_start(
+    publish: Callable[..., Bundle], silent: Any, tmp_path: Path
+) -> None:
+    start = tmp_path / "start.safetensors"
+    start.write_bytes(b"a LoRA")
+
+    cold, warm = (
+        json.loads(publish(silent.trained, model=model, with_audio=False).config.read_text())
+        for model in ({}, {"lora": str(start)})
+    )
+
+    assert cold["warm_start"] is None
+    assert warm["warm_start"] == {"file_name": "start.safetensors", "sha256": hashlib.sha256(b"a LoRA").hexdigest()}
+
+
+def test_nothing_is_published_with_a_warm_start_that_cannot_be_named(
+    publish: Callable[..., Bundle], silent: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"model\.lora .*gone\.safetensors cannot be read any more.* Put it back"):
+        publish(silent.trained, tmp_path / "out", model={"lora": str(tmp_path / "gone.safetensors")}, with_audio=False)
+
+    assert not list((tmp_path / "out").glob("*.*"))
+
+
+def test_a_checkpoint_that_cannot_be_read_is_named(publish: Callable[..., Bundle], silent: Any, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "step-000007.safetensors"
+    checkpoint.write_bytes(b"no tensors")
+
+    with pytest.raises(CheckpointError, match=r"step-000007\.safetensors cannot be read"):
+        publish(silent.trained, checkpoint=checkpoint, with_audio=False)
+
+
+@pytest.mark.parametrize(("kib", "left"), [(12, []), (76, ["lora.safetensors"])])
+def test_a_full_disk_leaves_whole_files_only(
+    publish: Callable[..., Bundle], silent: Any, small_disk: Callable[[int], Path], kib: int, left: list[str]
+) -> None:
+    disk = small_disk(kib)
+    checkpoint = silent.bundle.lora.parent / "checkpoints/step-000007.safetensors"
+
+    with pytest.raises(OutOfResources, match="No space left on the disk"):
+        publish(silent.trained, disk, checkpoint=checkpoint, with_audio=False)
+
+    assert [path.name for path in disk.iterdir()] == left
+    assert [path.read_bytes() for path in disk.iterdir()] == [silent.bundle.lora.read_bytes() for _ in left]
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(
+    publish: Callable[..., Bundle], silent: Any, read_only_disk: Path
+) -> None:
+    checkpoint = silent.bundle.lora.parent / "checkpoints/step-000007.safetensors"
+
+    with pytest.raises(ConfigError, match=r"lora\.safetensors cannot be written: Read-only file system"):
+        publish(silent.trained, read_only_disk, checkpoint=checkpoint, with_audio=False)

@@ -37,5 +37,5 @@ def make_archive(tmp_path: Path) -> MakeArchive:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """Where archives are extracted."""
-    return tmp_path / "archives"
+    """The cache, in which archives are extracted."""
+    return tmp_path / "cache"

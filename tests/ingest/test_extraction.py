@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from ltx_trainer.artifacts import Role
+from ltx_trainer.atomic import check_space
 from ltx_trainer.errors import DatasetError, OutOfResources
 from ltx_trainer.ingest import check_archive, ingest_archive
-from ltx_trainer.ingest.extraction import check_space
 from ltx_trainer.modes import Mode
 
 
@@ -27,7 +27,7 @@ def test_media_lies_in_a_folder_named_by_the_archives_digest_with_the_digests_of
 ) -> None:
     path = make_archive({"a.mp4": b"first", "b.mp4": b"second"})
     sources = [item.files[Role.TARGET] for item in ingest_archive(path, t2v, store).examples]
-    place = store / hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    place = store / "archives" / hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     assert {source.path.parent for source in sources} == {place}
     assert [source.sha256 for source in sources] == [
         hashlib.sha256(content).hexdigest() for content in (b"first", b"second")
@@ -47,7 +47,7 @@ def test_a_second_run_uses_what_is_there_and_gives_the_same_manifest(
 def test_another_archive_goes_to_another_folder(t2v: Mode, make_archive: Callable[..., Path], store: Path) -> None:
     ingest_archive(make_archive({"a.mp4": b"1"}), t2v, store)
     ingest_archive(make_archive({"a.mp4": b"2"}), t2v, store)
-    assert len(list(store.iterdir())) == 2
+    assert len(list((store / "archives").iterdir())) == 2
 
 
 @pytest.mark.parametrize("content", [None, b"cut"])
@@ -71,24 +71,24 @@ def test_an_extraction_that_fails_half_way_leaves_nothing(
     check_archive(path, t2v)
     with pytest.raises(DatasetError, match=r"'b\.mp4' in data\.zip is damaged: Bad CRC"):
         ingest_archive(path, t2v, store)
-    assert list(store.iterdir()) == []
+    assert list((store / "archives").iterdir()) == []
 
 
 def test_what_a_killed_extraction_left_is_replaced(t2v: Mode, make_archive: Callable[..., Path], store: Path) -> None:
     path = make_archive({"a.mp4": b"1"})
     key = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    left = store / f".{key}.partial"
+    left = store / "archives" / f".{key}.partial"
     left.mkdir(parents=True)
     (left / "00002-b.mp4").write_bytes(b"half")
     (example,) = ingest_archive(path, t2v, store).examples
     assert example.files[Role.TARGET].path.read_bytes() == b"1"
-    assert [folder.name for folder in store.iterdir()] == [key]
-    assert {file.name for file in (store / key).iterdir()} == {"00001-a.mp4", "extracted.json"}
+    assert [folder.name for folder in (store / "archives").iterdir()] == [key]
+    assert {file.name for file in (store / "archives" / key).iterdir()} == {"00001-a.mp4", "extracted.json"}
 
 
 def test_more_than_the_disk_has_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(OutOfResources, match=r"unpacks to 10{18} bytes, and the disk of .* has \d+ free"):
-        check_space(tmp_path / "not" / "there", 10**18)
+        check_space(tmp_path / "not" / "there", 10**18, "The archive unpacks to")
 
 
 def test_fewer_than_ten_examples_are_warned_of_once(

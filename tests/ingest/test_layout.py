@@ -115,7 +115,11 @@ def test_every_other_unused_file_is_left_out_for_a_reason(
         LeftOut(".mp4", f"a file without an extension is {takes}"),
         LeftOut("LICENSE", f"a file without an extension is {takes}"),
         LeftOut("b.webm", f".webm files are {takes}"),
-        LeftOut("c.txt", "is a caption without media: no video or image of the same name lies beside it"),
+        LeftOut(
+            "c.txt",
+            "is a caption without media: no video or image of the same name lies beside it",
+            is_incomplete=True,
+        ),
     )
 
 
@@ -136,8 +140,41 @@ def test_two_captions_of_one_example_are_refused_naming_both(t2v: Mode, make_arc
 
 def test_images_and_videos_together_are_refused_with_both_counts(t2v: Mode, make_archive: Callable[..., Path]) -> None:
     path = make_archive({"a.mp4": b"1", "b.png": b"2", "c.jpeg": b"3"})
-    with pytest.raises(DatasetError, match="holds 2 images and 1 videos; a run takes one of the two"):
+    with pytest.raises(
+        DatasetError, match=r"holds 2 images and 1 videos; a run takes one of the two.*data\.mixed: true"
+    ):
         check_archive(path, t2v)
+
+
+def test_images_and_videos_together_are_taken_if_the_settings_mix_them(
+    t2v: Mode, make_archive: Callable[..., Path], store: Path
+) -> None:
+    path = make_archive({"a.mp4": b"1", "b.png": b"2", "c.jpeg": b"3"})
+    manifest = ingest_archive(path, t2v, store, mixed=True)
+    kinds = [item.files[Role.TARGET].kind for item in manifest.examples]
+    assert kinds == [MediaKind.VIDEO, MediaKind.IMAGE, MediaKind.IMAGE]
+    check_archive(path, t2v, mixed=True)
+
+
+def test_mixed_data_is_no_way_to_give_images_to_i2v(i2v: Mode, make_archive: Callable[..., Path]) -> None:
+    path = make_archive({"a.mp4": b"1", "b.png": b"2"})
+    with pytest.raises(DatasetError, match="i2v trains on videos only"):
+        check_archive(path, i2v, mixed=True)
+
+
+@pytest.mark.parametrize("name", ["README.txt", "set/license.txt", "ReadMe.TXT", "README.md", "clips.json"])
+def test_a_text_that_speaks_of_the_whole_archive_is_no_lost_caption(
+    t2v: Mode, make_archive: Callable[..., Path], store: Path, name: str
+) -> None:
+    (left_out,) = ingest_archive(make_archive({"a.mp4": b"1", name: b"words"}), t2v, store).left_out
+    assert (left_out.name, left_out.is_incomplete) == (name, False)
+
+
+def test_a_readme_beside_a_video_of_that_name_is_its_caption(
+    t2v: Mode, make_archive: Callable[..., Path], store: Path
+) -> None:
+    (example,) = ingest_archive(make_archive({"readme.mp4": b"1", "readme.txt": b"words"}), t2v, store).examples
+    assert example.caption == "words"
 
 
 def test_an_archive_of_images_is_taken_by_t2v(t2v: Mode, make_archive: Callable[..., Path], store: Path) -> None:

@@ -1,6 +1,7 @@
 """What a folder must hold to be taken for a base model."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -8,12 +9,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file as load_numpy
+from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import load_file, save_file
 
 from ltx_trainer.errors import ModelError
 from ltx_trainer.geometry import FrameSize, ScaleFactors
 from ltx_trainer.models import component_files, read_model
-from ltx_trainer.models.folder import LTX2_RESOLUTIONS
+from ltx_trainer.models.facts import LTX2_RESOLUTIONS
 
 TRANSFORMER_WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -148,6 +151,80 @@ def test_a_base_named_distilled_is_refused(own_miniature: Path) -> None:
         read_model(named, "ltx-2.3")
 
 
+def test_a_base_that_calls_itself_distilled_is_refused(own_miniature: Path) -> None:
+    edit(own_miniature / "transformer/config.json", {"_name_or_path": "someone/ltx-2.3-22b-Distilled"})
+
+    with pytest.raises(ModelError, match=r"training base: its name says distilled\. Train on the full"):
+        read_model(own_miniature, "ltx-2.3")
+
+
+def test_weights_with_scales_of_their_own_are_refused_whatever_is_allowed(own_miniature: Path) -> None:
+    weights = load_numpy(own_miniature / TRANSFORMER_WEIGHTS)
+    scales = {"transformer_blocks.0.attn1.to_q.weight_scale": weights["proj_out.bias"]}
+    save_numpy(weights | scales, own_miniature / TRANSFORMER_WEIGHTS)
+
+    with pytest.raises(
+        ModelError, match=r"is quantised \(1 tensors of scales, first .*to_q\.weight_scale\), .*allowed"
+    ):
+        read_model(own_miniature, "ltx-2.3", allow_unsuitable_base=True)
+
+
+def test_a_config_of_quantised_weights_is_refused(own_miniature: Path) -> None:
+    edit(own_miniature / "transformer/config.json", {"quantization_config": {"quant_method": "bitsandbytes"}})
+
+    with pytest.raises(ModelError, match=r"is quantised \(quantization_config in its config\)"):
+        read_model(own_miniature, "ltx-2.3")
+
+
+def test_a_text_encoder_of_another_size_is_refused(own_miniature: Path) -> None:
+    edit(own_miniature / "connectors/config.json", {"text_proj_in_factor": 49})
+
+    with pytest.raises(ModelError, match=r"has 2 layers of width 32; the connectors in .* read 48 of width 32"):
+        read_model(own_miniature, "ltx-2.3")
+
+
+def test_a_tensor_in_two_shards_is_refused(own_miniature: Path) -> None:
+    whole = own_miniature / TRANSFORMER_WEIGHTS
+    shards = [whole.with_name(f"part-{number}.safetensors") for number in (1, 2)]
+    for shard in shards:
+        shutil.copy(whole, shard)
+    whole.unlink()
+    weight_map = {str(number): shard.name for number, shard in enumerate(shards)}
+    whole.with_name(f"{whole.name}.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+    with pytest.raises(ModelError, match=r"is both in .*part-1\.safetensors and in .*part-2\.safetensors"):
+        read_model(own_miniature, "ltx-2.3")
+
+
+@pytest.mark.parametrize("weight_map", [None, {}, {"a": 3}])
+def test_an_index_that_names_no_shards_is_refused(own_miniature: Path, weight_map: object) -> None:
+    whole = own_miniature / TRANSFORMER_WEIGHTS
+    whole.unlink()
+    whole.with_name(f"{whole.name}.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+    with pytest.raises(ModelError, match="names no shards under weight_map"):
+        read_model(own_miniature, "ltx-2.3")
+
+
+def test_where_a_model_lies_does_not_change_what_its_cache_is_named_by(
+    miniature_folder: Path, own_miniature: Path
+) -> None:
+    for component in ("text_encoder", "vae", "audio_vae", "transformer"):
+        one, other = (
+            component_files(read_model(folder, "ltx-2.3"), component) for folder in (miniature_folder, own_miniature)
+        )
+        assert [path.relative_to(miniature_folder) for path in one] == [
+            path.relative_to(own_miniature) for path in other
+        ]
+
+
+def test_a_file_beside_the_tokenizer_does_not_change_what_prompts_depend_on(own_miniature: Path) -> None:
+    before = component_files(read_model(own_miniature, "ltx-2.3"), "text_encoder")
+    (own_miniature / "tokenizer/notes.json").write_text("{}")
+
+    assert component_files(read_model(own_miniature, "ltx-2.3"), "text_encoder") == before
+
+
 def test_an_eight_bit_base_is_refused(own_miniature: Path) -> None:
     import torch  # noqa: PLC0415 - the other tests of this module need no torch
 
@@ -157,6 +234,8 @@ def test_an_eight_bit_base_is_refused(own_miniature: Path) -> None:
 
     with pytest.raises(ModelError, match="its weights are F8_E4M3"):
         read_model(own_miniature, "ltx-2.3")
+    allowed = read_model(own_miniature, "ltx-2.3", allow_unsuitable_base=True)
+    assert allowed.components["transformer"].weights[name].dtype == "F8_E4M3"
 
 
 def test_a_config_without_a_fact_is_refused(own_miniature: Path) -> None:
@@ -189,7 +268,7 @@ def test_own_sizes_must_be_complete(own_miniature: Path) -> None:
 
 
 def test_prompts_depend_on_tokenizer_and_connectors_too(miniature_folder: Path) -> None:
-    files = component_files(miniature_folder, "text_encoder")
+    files = component_files(read_model(miniature_folder, "ltx-2.3"), "text_encoder")
 
     assert {path.parent.name for path in files} == {"text_encoder", "tokenizer", "connectors"}
     assert miniature_folder / "text_encoder/model.safetensors" in files
@@ -199,7 +278,7 @@ def test_prompts_depend_on_tokenizer_and_connectors_too(miniature_folder: Path) 
 def test_video_latents_depend_on_the_video_vae_alone(miniature_folder: Path) -> None:
     vae = miniature_folder / "vae"
 
-    assert component_files(miniature_folder, "vae") == (
+    assert component_files(read_model(miniature_folder, "ltx-2.3"), "vae") == (
         vae / "config.json",
         vae / "diffusion_pytorch_model.safetensors",
     )

@@ -1,15 +1,27 @@
 """A LoRA on the miniature's transformer."""
 
+import json
+import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ltx_trainer.diffusion.tokens import ModelStream
 from ltx_trainer.errors import CheckpointError, ModelError
+from ltx_trainer.models import check_warm_start
 from ltx_trainer.models.family import Family
-from ltx_trainer.models.lora import adapter_enabled, adapter_state, attach_lora, load_adapter_state
+from ltx_trainer.models.lora import (
+    adapter_enabled,
+    adapter_health,
+    adapter_state,
+    attach_lora,
+    load_adapter_state,
+    load_warm_start,
+)
 from ltx_trainer.modes import ALL_ATTENTION, VIDEO_ATTENTION
 
 Load = Callable[..., nn.Module]
@@ -205,3 +217,218 @@ def test_no_layers_at_all_are_refused(transformer: nn.Module) -> None:
 def test_a_name_given_twice_is_refused(transformer: nn.Module) -> None:
     with pytest.raises(ModelError, match="Give full names, each once"):
         attach(transformer, ["transformer_blocks.0.attn1.to_q"] * 2)
+
+
+def trained(family: Family, load_transformer: Load, *, alpha: float = 4.0, rank: int = 4) -> nn.Module:
+    """A transformer with an adapter that has an effect."""
+    transformer = load_transformer(family)
+    modules = family.lora_modules(["attn1", "audio_attn2"])
+    generator = torch.Generator().manual_seed(5)
+    attach_lora(transformer, modules, rank=rank, alpha=alpha, dropout=0.0, generator=generator)
+    load_adapter_state(
+        transformer,
+        {name: torch.randn(w.shape, generator=generator) / 4 for name, w in adapter_state(transformer).items()},
+    )
+    return transformer
+
+
+def published(family: Family, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Name tensors as an exported LoRA does."""
+    return {f"diffusion_model.{family.published_name(name)}": tensor for name, tensor in state.items()}
+
+
+def fresh(family: Family, load_transformer: Load, *, rank: int = 4, alpha: float = 4.0) -> nn.Module:
+    transformer = load_transformer(family)
+    modules = family.lora_modules(["attn1", "audio_attn2"])
+    generator = torch.Generator().manual_seed(1)
+    attach_lora(transformer, modules, rank=rank, alpha=alpha, dropout=0.0, generator=generator)
+    return transformer
+
+
+@pytest.mark.parametrize("alpha", [4.0, 1.0, 32.0])
+def test_a_warm_start_begins_with_the_effect_of_the_file(
+    family: Family, load_transformer: Load, tmp_path: Path, alpha: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    teacher = trained(family, load_transformer)
+    save_file(published(family, adapter_state(teacher)), tmp_path / "lora.safetensors")
+    student = fresh(family, load_transformer, alpha=alpha)
+
+    with caplog.at_level(logging.INFO, logger="ltx_trainer"):
+        load_warm_start(student, tmp_path / "lora.safetensors")
+
+    assert equal(velocities(family, student), velocities(family, teacher))
+    assert f"Warm start from {tmp_path / 'lora.safetensors'}: 32 modules; the optimizer begins anew." in caplog.messages
+
+
+def kohya(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Name tensors as tools with other words for them do, with an alpha of half the rank."""
+    renamed = {n.replace("lora_A", "lora_down").replace("lora_B", "lora_up"): t for n, t in state.items()}
+    alphas = {n.replace("lora_A.weight", "alpha"): torch.tensor(2.0) for n in state if "lora_A" in n}
+    return {f"diffusion_model.{name}": tensor for name, tensor in {**renamed, **alphas}.items()}
+
+
+def of_diffusers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"transformer.{name}": tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("layout", "metadata"),
+    [
+        (kohya, None),
+        (of_diffusers, {"lora_adapter_metadata": json.dumps({"transformer.r": 4, "transformer.lora_alpha": 2})}),
+        (
+            of_diffusers,
+            {"lora_adapter_metadata": json.dumps({"r": 4, "lora_alpha": 1, "use_rslora": True, "alpha_pattern": {}})},
+        ),
+    ],
+)
+def test_a_warm_start_hears_the_alphas_of_a_file(
+    family: Family,
+    load_transformer: Load,
+    tmp_path: Path,
+    layout: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+    metadata: dict[str, str] | None,
+) -> None:
+    teacher = trained(family, load_transformer, alpha=2.0)
+    save_file(layout(adapter_state(teacher)), tmp_path / "lora.safetensors", metadata=metadata)
+    student = fresh(family, load_transformer)
+
+    load_warm_start(student, tmp_path / "lora.safetensors")
+
+    assert equal(velocities(family, student), velocities(family, teacher))
+
+
+def test_a_file_in_half_precision_starts_an_adapter_in_full(
+    family: Family, load_transformer: Load, tmp_path: Path
+) -> None:
+    state = {name: tensor.bfloat16() for name, tensor in adapter_state(trained(family, load_transformer)).items()}
+    save_file(published(family, state), tmp_path / "lora.safetensors")
+    student = fresh(family, load_transformer)
+
+    load_warm_start(student, tmp_path / "lora.safetensors")
+
+    assert all(torch.equal(tensor, state[name].float()) for name, tensor in adapter_state(student).items())
+
+
+def without_a_matrix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if "0.attn1.to_q.lora_A" not in name}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda state: {n: t[:2] if "lora_A" in n else t[:, :2] for n, t in state.items()},
+            r"has the rank 2 where this run has 4\. Set input\.rank to 2\.",
+        ),
+        (
+            lambda state: {n: t[:2] if "0.attn1.to_q.lora_A" in n else t for n, t in state.items()},
+            r"has matrices of the shapes \[2, 64\] and \[64, 4\] .*attn1\.to_q, which are no pair",
+        ),
+        (
+            lambda state: {n: t for n, t in state.items() if "attn1" in n},
+            r"other modules than this run: 16 \(audio_attn2\.to_k 4, .*\) are missing, none are not trained here\. "
+            r"Set lora\.targets to \[attn1\]",
+        ),
+        (
+            lambda state: state | {n.replace("attn1", "attn2"): t for n, t in state.items()},
+            r"none are missing, 16 \(.*\) are not trained here\. Set lora.targets to \[attn1, attn2, audio_attn2",
+        ),
+        (without_a_matrix, r"has only .*to_q\.lora_B\.weight for transformer_blocks\.0\.attn1\.to_q, which needs two"),
+        (
+            lambda state: {n: t * torch.nan if "3.attn1.to_q.lora_B" in n else t for n, t in state.items()},
+            r"not finite in 1 of 64 tensors \(first: transformer_blocks\.3\.attn1\.to_q\.lora_B\.weight\)",
+        ),
+        (
+            lambda state: {n: torch.cat([t, t], 1) if "2.attn1.to_k.lora_A" in n else t for n, t in state.items()},
+            r"shapes \[\[4, 128\], \[64, 4\]\] for .*2\.attn1\.to_k where this base takes \[\[4, 64\], \[64, 4\]\]",
+        ),
+        (
+            lambda state: state | {"transformer_blocks.0.attn1.to_q.lora_magnitude_vector": torch.ones(64)},
+            r"is not a LoRA of the transformer: it holds 1 other tensors \(.*lora_magnitude_vector",
+        ),
+        (
+            lambda state: state | {"transformer_blocks.0.attn1.to_q.lora_down.weight": torch.ones(4, 64)},
+            r"is not a LoRA of the transformer: it holds 1 other tensors",
+        ),
+        (lambda _: {}, r"is not a LoRA of the transformer: it is empty"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_and_changes_nothing(
+    family: Family,
+    load_transformer: Load,
+    tmp_path: Path,
+    change: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+    message: str,
+) -> None:
+    student = trained(family, load_transformer)
+    before = adapter_state(student)
+    changed = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in change(before).items()}
+    save_file(published(family, changed), tmp_path / "lora.safetensors")
+
+    with pytest.raises(CheckpointError, match=message):
+        load_warm_start(student, tmp_path / "lora.safetensors")
+
+    assert all(torch.equal(before[name], tensor) for name, tensor in adapter_state(student).items())
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"r": 4, "lora_alpha": 4, "alpha_pattern": {"to_q": 1}}, "was made with alpha_pattern, which"),
+        ({"r": 4, "lora_alpha": 4, "use_dora": True}, "was made with use_dora, which"),
+        ({"r": 4}, "has lora_adapter_metadata without r and lora_alpha"),
+    ],
+)
+def test_an_adapter_of_another_kind_is_refused(
+    family: Family, transformer: nn.Module, tmp_path: Path, metadata: dict[str, object], message: str
+) -> None:
+    modules = family.lora_modules(["attn1"])
+    attach(transformer, modules)
+    told = {"lora_adapter_metadata": json.dumps(metadata)}
+    save_file(of_diffusers(adapter_state(transformer)), tmp_path / "lora.safetensors", metadata=told)
+
+    with pytest.raises(CheckpointError, match=message):
+        check_warm_start(tmp_path / "lora.safetensors", modules, 4)
+
+
+def test_a_warm_start_is_checked_without_its_weights(family: Family, transformer: nn.Module, tmp_path: Path) -> None:
+    modules = family.lora_modules(["attn1"])
+    attach(transformer, modules)
+    save_file(published(family, adapter_state(transformer)), tmp_path / "lora.safetensors")
+
+    assert check_warm_start(tmp_path / "lora.safetensors", modules, 4).pairs.keys() == set(modules)
+    with pytest.raises(CheckpointError, match=r"has the rank 4 where this run has 16\. Set input\.rank to 4\."):
+        check_warm_start(tmp_path / "lora.safetensors", modules, 16)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a LoRA at all"])
+def test_a_file_that_cannot_be_read_is_no_warm_start(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "lora.safetensors").write_bytes(content)
+
+    with pytest.raises(CheckpointError, match=r"lora\.safetensors (is not a safetensors file|cannot be read)"):
+        check_warm_start(tmp_path / "lora.safetensors", ["transformer_blocks.0.attn1.to_q"], 4)
+
+
+def test_a_fresh_adapter_is_dead_and_a_trained_one_is_neither_dead_nor_broken(
+    family: Family, load_transformer: Load
+) -> None:
+    dead, broken = adapter_health(fresh(family, load_transformer))
+    assert (sorted(dead), broken) == (sorted(family.lora_modules(["attn1", "audio_attn2"])), [])
+
+    assert adapter_health(trained(family, load_transformer)) == ([], [])
+
+
+@pytest.mark.parametrize(("side", "value"), [("A", torch.nan), ("B", torch.nan), ("B", -torch.inf)])
+def test_a_value_that_is_not_finite_is_found_where_it_is(
+    family: Family, load_transformer: Load, side: str, value: float
+) -> None:
+    transformer = trained(family, load_transformer)
+    state = adapter_state(transformer)
+    module = "transformer_blocks.2.audio_attn2.to_out.0"
+    state[f"{module}.lora_{side}.weight"][1, 1] = value
+    state["transformer_blocks.1.attn1.to_v.lora_B.weight"].zero_()
+    load_adapter_state(transformer, state)
+
+    assert adapter_health(transformer) == (["transformer_blocks.1.attn1.to_v"], [module])

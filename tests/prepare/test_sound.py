@@ -56,6 +56,24 @@ def test_images_are_silent(prepare: Prepare, make_image: Make) -> None:
     assert not prepare(make_image("a")).with_audio
 
 
+def test_images_among_videos_make_the_run_silent_and_that_is_said_once(
+    prepare: Prepare, make_video: Make, make_image: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        clips = prepare(make_video("a", 12, peak=0.5), make_image("b"), make_image("ccc"))
+    assert not clips.with_audio
+    assert [record.getMessage() for record in caplog.records] == [
+        "The run is silent: 2 images have no sound, the first is b.png."
+    ]
+
+
+def test_images_among_videos_refuse_required_sound_by_name(
+    prepare: Prepare, make_video: Make, make_image: Make
+) -> None:
+    with pytest.raises(DatasetError, match=r"images such as 'b\.png' have no sound"):
+        prepare(make_video("a", 12, peak=0.5), make_image("b"), with_audio=True)
+
+
 def test_images_refuse_required_sound(prepare: Prepare, make_image: Make) -> None:
     with pytest.raises(DatasetError, match=r"with_audio is true, and images such as 'a\.png' have no sound"):
         prepare(make_image("a"), with_audio=True)

@@ -1,16 +1,18 @@
 """Clips, runs and screens to report on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from ltx_trainer.artifacts import Clip, Footage, MediaKind, Role, Soundtrack, SourceFile
 from ltx_trainer.geometry import ClipShape, FrameSize
-from ltx_trainer.train import StepMetrics
+from ltx_trainer.report import Measured
 
 
 @pytest.fixture
@@ -34,13 +36,46 @@ def make_clip() -> Callable[..., Clip]:
     return make
 
 
+@dataclass(frozen=True)
+class Step:
+    """What a step measured."""
+
+    step: int
+    loss: Mapping[str, float]
+    loss_by_sigma: Mapping[str, float]
+    learning_rate: float
+    grad_norm: float
+    seconds: float
+    memory_bytes: int
+    skipped: int
+    clips: tuple[str, ...]
+
+
+HELD_OUT = {"event": "held_out", "step": 2, "loss": 0.75, "by_sigma": {"0.1": 0.5, "0.9": 1.0}}
+
+
 @pytest.fixture
-def make_metrics() -> Callable[..., StepMetrics]:
+def held_out() -> Mapping[str, Any]:
+    """What a measurement on held-out clips tells."""
+    return HELD_OUT
+
+
+@pytest.fixture
+def make_metrics() -> Callable[..., Measured]:
     """Give a function that makes what a step measured."""
 
-    def make(step: int, *, memory_bytes: int = 0) -> StepMetrics:
-        loss = {"loss": 1.5 / step, "loss/video": 1.0 / step, "loss/audio": 0.5 / step}
-        return StepMetrics(step, loss, learning_rate=2e-4, grad_norm=0.25, seconds=2.0, memory_bytes=memory_bytes)
+    def make(step: int, *, memory_bytes: int = 0, skipped: int = 0, grad_norm: float = 0.25) -> Measured:
+        return Step(
+            step=step,
+            loss={"loss": 1.5 / step, "loss/video": 1.0 / step, "loss/audio": 0.5 / step},
+            loss_by_sigma={"video 0.50-0.75": 1.0 / step, "audio 0.50-0.75": 0.5 / step},
+            learning_rate=2e-4,
+            grad_norm=grad_norm,
+            seconds=2.0,
+            memory_bytes=memory_bytes,
+            skipped=skipped,
+            clips=("a", "b"),
+        )
 
     return make
 

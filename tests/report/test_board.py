@@ -1,7 +1,7 @@
 """The event files of TensorBoard, read back."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ltx_trainer.artifacts import Render
+from ltx_trainer.report import Measured
 from ltx_trainer.report.board import FRAMES_IN_A_STRIP, open_board
-from ltx_trainer.train import StepMetrics
 
 
 def events_in(folder: Path) -> EventAccumulator:
@@ -22,20 +22,43 @@ def events_in(folder: Path) -> EventAccumulator:
     return events
 
 
-def test_losses_and_rates_stand_at_their_steps(tmp_path: Path, make_metrics: Callable[..., StepMetrics]) -> None:
+def test_losses_and_rates_stand_at_their_steps(tmp_path: Path, make_metrics: Callable[..., Measured]) -> None:
     with open_board(tmp_path, start=0, enabled=True) as board:
         for step in (1, 2):
             board.add_step(make_metrics(step))
 
     events = events_in(tmp_path)
-    names = {"loss", "loss/video", "loss/audio", "learning_rate", "gradient_norm", "seconds_a_step"}
-    assert set(events.Tags()["scalars"]) == names
+    assert set(events.Tags()["scalars"]) == {
+        "loss",
+        "loss/video",
+        "loss/audio",
+        "loss_by_sigma/video/0.50-0.75",
+        "loss_by_sigma/audio/0.50-0.75",
+        "learning_rate",
+        "gradient_norm",
+        "seconds_a_step",
+        "skipped",
+    }
     assert [(event.step, event.value) for event in events.Scalars("loss/video")] == [(1, 1.0), (2, 0.5)]
     assert [event.value for event in events.Scalars("learning_rate")] == pytest.approx([2e-4, 2e-4])
 
 
+def test_losses_on_held_out_clips_stand_at_their_step(tmp_path: Path, held_out: Mapping[str, Any]) -> None:
+    with open_board(tmp_path, start=0, enabled=True) as board:
+        board.add_event(held_out)
+        board.add_event({"event": "checkpoint", "step": 2, "path": tmp_path})
+
+    events = events_in(tmp_path)
+    curves = {name: [(event.step, event.value) for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
+    assert curves == {
+        "held_out/loss": [(2, 0.75)],
+        "held_out/sigma_0.1": [(2, 0.5)],
+        "held_out/sigma_0.9": [(2, 1.0)],
+    }
+
+
 def test_a_continued_run_hides_the_steps_that_it_takes_again(
-    tmp_path: Path, make_metrics: Callable[..., StepMetrics]
+    tmp_path: Path, make_metrics: Callable[..., Measured]
 ) -> None:
     for start, steps in ((0, (1, 2, 3)), (1, (2,))):
         with open_board(tmp_path, start=start, enabled=True) as board:
@@ -71,18 +94,19 @@ def test_a_preview_is_a_strip_of_its_frames_from_first_to_last(
 
 
 def test_other_processes_write_nothing(
-    tmp_path: Path, write_clip: Any, make_metrics: Callable[..., StepMetrics]
+    tmp_path: Path, write_clip: Any, make_metrics: Callable[..., Measured], held_out: Mapping[str, Any]
 ) -> None:
     item = write_clip(tmp_path / "item.mp4")
 
     with open_board(tmp_path / "board", start=0, enabled=False) as board:
         board.add_step(make_metrics(1))
+        board.add_event(held_out)
         board.add_render(Render(0, (item,), joined=item))
 
     assert not (tmp_path / "board").exists()
 
 
-def test_a_run_that_fails_leaves_what_it_wrote(tmp_path: Path, make_metrics: Callable[..., StepMetrics]) -> None:
+def test_a_run_that_fails_leaves_what_it_wrote(tmp_path: Path, make_metrics: Callable[..., Measured]) -> None:
     def fail() -> None:
         with open_board(tmp_path, start=0, enabled=True) as board:
             board.add_step(make_metrics(1))

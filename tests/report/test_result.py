@@ -16,7 +16,7 @@ from ltx_trainer.report import write_record, write_result, write_status
 def bundle(tmp_path: Path) -> Bundle:
     folder = tmp_path / "run 1"
     folder.mkdir()
-    files = {"lora.safetensors": b"12345", "config.json": b"{}", "all.mp4": b"123"}
+    files = {"lora.safetensors": b"12345", "config.json": b"{}", "all.mp4": b"123", "debug_dataset.zip": b"1234"}
     for name, content in files.items():
         (folder / name).write_bytes(content)
     return Bundle(*(folder / name for name in files))
@@ -30,7 +30,7 @@ def test_the_result_has_the_schema_of_the_hosted_service(bundle: Bundle, tmp_pat
     result = read(write_result(bundle, tmp_path))
 
     urls = [unquote(urlparse(file.pop("url")).path) for file in result.values()]
-    assert urls == [str(bundle.lora), str(bundle.config), str(bundle.video)]
+    assert urls == [str(bundle.lora), str(bundle.config), str(bundle.video), str(bundle.debug_dataset)]
     assert result == {
         "lora_file": {
             "content_type": "application/octet-stream",
@@ -39,13 +39,14 @@ def test_the_result_has_the_schema_of_the_hosted_service(bundle: Bundle, tmp_pat
         },
         "config_file": {"content_type": "application/json", "file_name": "config.json", "file_size": 2},
         "video": {"content_type": "video/mp4", "file_name": "all.mp4", "file_size": 3},
+        "debug_dataset": {"content_type": "application/zip", "file_name": "debug_dataset.zip", "file_size": 4},
     }
 
 
 def test_urls_are_absolute_and_quoted(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(bundle.lora.parent)
 
-    result = read(write_result(Bundle(Path("lora.safetensors"), Path("config.json"), None), tmp_path))
+    result = read(write_result(Bundle(Path("lora.safetensors"), Path("config.json"), None, None), tmp_path))
 
     assert result["lora_file"]["url"] == bundle.lora.as_uri()
     assert result["lora_file"]["url"].startswith("file:///")
@@ -53,7 +54,9 @@ def test_urls_are_absolute_and_quoted(bundle: Bundle, tmp_path: Path, monkeypatc
 
 
 def test_a_run_without_previews_has_no_video(bundle: Bundle, tmp_path: Path) -> None:
-    assert read(write_result(Bundle(bundle.lora, bundle.config, None), tmp_path)).keys() == {"lora_file", "config_file"}
+    result = read(write_result(Bundle(bundle.lora, bundle.config, None, None), tmp_path))
+
+    assert result.keys() == {"lora_file", "config_file"}
 
 
 def test_the_status_holds_the_code_and_the_message(tmp_path: Path) -> None:
@@ -93,3 +96,11 @@ def test_the_record_says_what_is_left_out_and_why(tmp_path: Path, make_clip: Cal
 
     assert record["left_out"] == [{"name": "a", "reason": "is empty: 0 bytes."}]
     assert "sound_gain" not in record["trained_on"][0]
+
+
+def test_the_record_marks_clips_that_are_only_measured_on(tmp_path: Path, make_clip: Callable[..., Clip]) -> None:
+    clips = [make_clip("a", ""), make_clip("b", "")]
+
+    record = read(write_record(tmp_path, clips, [], with_audio=True, held_out=frozenset({"b"})))
+
+    assert [(clip["name"], clip.get("held_out")) for clip in record["trained_on"]] == [("a", None), ("b", True)]

@@ -1,16 +1,16 @@
 """What a person sees, in a terminal and in a pipe."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from ltx_trainer.artifacts import Bundle, Clip, LeftOut, MediaKind
 from ltx_trainer.modes import MODES
-from ltx_trainer.report import show_data, show_modes, show_result, training_progress
-from ltx_trainer.train import StepMetrics
+from ltx_trainer.report import Measured, download_progress, show_data, show_modes, show_result, training_progress
 
 Written = Callable[..., tuple[Console, StringIO]]
 CAPTION = "a red ball rolls slowly across a long green table while a small bell rings in another room"
@@ -101,7 +101,7 @@ def test_everything_left_out_is_still_listed(written: Written) -> None:
 
 
 def test_training_prints_plain_lines_where_there_is_no_terminal(
-    written: Written, make_metrics: Callable[..., StepMetrics]
+    written: Written, make_metrics: Callable[..., Measured]
 ) -> None:
     console, text = written(terminal=False)
 
@@ -116,8 +116,28 @@ def test_training_prints_plain_lines_where_there_is_no_terminal(
     ]
 
 
+def test_skipped_batches_and_the_loss_on_held_out_clips_are_shown_when_there_are_any(
+    written: Written, make_metrics: Callable[..., Measured], held_out: Mapping[str, Any]
+) -> None:
+    console, text = written(terminal=False)
+
+    with training_progress(console, 2, enabled=True) as progress:
+        progress.add_event({"event": "skipped", "step": 1, "clips": ["a"]})
+        progress.add_step(make_metrics(1))
+        progress.add_event(held_out)
+        progress.add_step(make_metrics(2, skipped=3))
+
+    before, after = text.getvalue().splitlines()
+    assert "skipped" not in before
+    assert "held out" not in before
+    assert after == (
+        "step 2/2  loss 0.7500  loss/video 0.5000  loss/audio 0.2500  held out 0.7500  2.00 s/step  3 skipped"
+        "  0:00:00 left"
+    )
+
+
 def test_a_long_training_prints_some_of_its_steps_and_always_the_last(
-    written: Written, make_metrics: Callable[..., StepMetrics]
+    written: Written, make_metrics: Callable[..., Measured]
 ) -> None:
     console, text = written(terminal=False)
 
@@ -130,7 +150,7 @@ def test_a_long_training_prints_some_of_its_steps_and_always_the_last(
     assert "GB" not in text.getvalue()
 
 
-def test_a_terminal_shows_a_bar(written: Written, make_metrics: Callable[..., StepMetrics]) -> None:
+def test_a_terminal_shows_a_bar(written: Written, make_metrics: Callable[..., Measured]) -> None:
     console, text = written(terminal=True, width=140)
 
     with training_progress(console, 3, enabled=True) as progress:
@@ -141,13 +161,46 @@ def test_a_terminal_shows_a_bar(written: Written, make_metrics: Callable[..., St
     assert "step 2/3" not in text.getvalue()
 
 
-def test_other_processes_show_nothing(written: Written, make_metrics: Callable[..., StepMetrics]) -> None:
+def test_other_processes_show_nothing(written: Written, make_metrics: Callable[..., Measured]) -> None:
     console, text = written(terminal=False)
 
     with training_progress(console, 3, enabled=False) as progress:
         progress.add_step(make_metrics(3))
 
     assert text.getvalue() == ""
+
+
+@pytest.mark.parametrize("total", [1_000_000_000, None])
+def test_a_download_prints_a_line_now_and_then_where_there_is_no_terminal(written: Written, total: int | None) -> None:
+    console, text = written(terminal=False)
+
+    with download_progress(console)("[red]clips.zip", total) as received:
+        for _ in range(400):
+            received.advance(2_500_000)
+
+    lines = text.getvalue().splitlines()
+    interval, whole = (100, " of 1000") if total else (50, "")
+    assert lines == [f"[red]clips.zip {count}{whole} MB" for count in range(interval, 1001, interval)]
+
+
+def test_a_small_download_prints_nothing_where_there_is_no_terminal(written: Written) -> None:
+    console, text = written(terminal=False)
+
+    with download_progress(console)("still.png", 3_000_000) as received:
+        received.advance(3_000_000)
+
+    assert text.getvalue() == ""
+
+
+@pytest.mark.parametrize("total", [4_000_000, None])
+def test_a_download_is_a_bar_on_a_terminal(written: Written, total: int | None) -> None:
+    console, text = written(terminal=True, width=120)
+
+    with download_progress(console)("[red]clips.zip", total) as received:
+        received.advance(3_000_000)
+
+    assert "[red]clips.zip" in text.getvalue()
+    assert ("3.0/4.0 MB" if total else "3.0/? MB") in text.getvalue()
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -166,9 +219,12 @@ def test_the_result_says_where_everything_lies(written: Written, tmp_path: Path)
     console, text = written(terminal=True, width=20)
     folder = tmp_path / "[bold]run:cat:"
 
-    show_result(console, Bundle(folder / "lora.safetensors", folder / "config.json", None))
+    show_result(
+        console, Bundle(folder / "lora.safetensors", folder / "config.json", None, folder / "debug_dataset.zip")
+    )
 
     assert text.getvalue().splitlines() == [
         f"LoRA     {folder}/lora.safetensors",
         f"config   {folder}/config.json",
+        f"data     {folder}/debug_dataset.zip",
     ]

@@ -14,8 +14,8 @@ from ltx_trainer.config import Settings
 from ltx_trainer.models.family import Family
 from ltx_trainer.train import generator_for
 from ltx_trainer.train.batch import Batch, BatchMaker
-from ltx_trainer.train.order import examples_of_pass
-from ltx_trainer.train.step import loss_of
+from ltx_trainer.train.order import BatchOrder
+from ltx_trainer.train.step import loss_of, stream_weights
 
 CPU = torch.device("cpu")
 I2V = ("endpoint=fal-ai/ltx23-trainer-v2/i2v", "input.validation=[]", "input.with_audio=false")
@@ -33,9 +33,10 @@ def batches(family: Family, fill: Fill) -> Callable[[Settings], Iterator[Batch]]
     """Make many batches of all four clips."""
 
     def make(settings: Settings) -> Iterator[Batch]:
-        maker = BatchMaker(settings, family, fill(settings), CPU)
+        cached = fill(settings)
+        maker = BatchMaker(settings, family, cached, CPU)
         generator = torch.Generator().manual_seed(4)
-        return (maker.make(EXAMPLES, generator) for _ in range(BATCHES))
+        return (maker.make(cached.examples, generator) for _ in range(BATCHES))
 
     return make
 
@@ -102,6 +103,17 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_clip_that_is_measured_keeps_its_caption(load: Load, family: Family, fill: Fill) -> None:
+    settings = load("training.caption_dropout=1")
+    cached = fill(settings)
+    example = cached.examples[0]
+
+    batch = BatchMaker(settings, family, cached, CPU).make_measured(example, torch.Generator())
+
+    assert same({name: embeddings[0] for name, embeddings in batch.prompt.items()}, load_file(example.prompt))
+    assert batch.names == (example.name,)
+
+
 @pytest.mark.parametrize("num_passes", [1, 3])
 def test_the_gradient_of_a_step_is_the_mean_of_its_passes_alone(
     load: Load, training: Callable[[str], Any], family: Family, num_passes: int
@@ -111,6 +123,8 @@ def test_the_gradient_of_a_step_is_the_mean_of_its_passes_alone(
         "input.number_of_steps=2", f"training.accumulation={num_passes}", "training.gradient_checkpointing=false"
     )
     draws = generator_for(settings.training.seed, "draws", 0)
+    order = BatchOrder("aaaa", 1, settings.training.seed)
+    weights = stream_weights(settings.training)
     norms: list[float] = []
     losses: list[float] = []
 
@@ -119,10 +133,8 @@ def test_the_gradient_of_a_step_is_the_mean_of_its_passes_alone(
         parameters = [parameter for parameter in transformer.parameters() if parameter.requires_grad]
         gradients, totals = [], []
         for index in range(step * num_passes, (step + 1) * num_passes):
-            indices = examples_of_pass(
-                index, num_examples=4, batch_size=1, rank=0, num_processes=1, seed=settings.training.seed
-            )
-            loss = loss_of(family, transformer, maker.make(indices, draws), settings.noise, draws)
+            examples = [cached.examples[place] for place in order.batch(index)]
+            loss = loss_of(family, transformer, maker.make(examples, draws), settings.noise, weights, draws)
             gradients.append(torch.autograd.grad(loss.total, parameters))
             totals.append(float(loss.total.detach()))
         means = [torch.stack(parts).mean(dim=0) for parts in zip(*gradients, strict=True)]

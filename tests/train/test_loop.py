@@ -1,17 +1,26 @@
+import os
+import re
+import shutil
+import signal
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.testing import assert_close
 
-from ltx_trainer.artifacts import CachedSet
+from ltx_trainer.artifacts import ADAPTER_PREFIX, AVERAGE_PREFIX, CachedSet
 from ltx_trainer.config import Settings
-from ltx_trainer.errors import CheckpointError, TrainingDiverged
+from ltx_trainer.errors import CheckpointError, Interrupted, TrainingDiverged, exit_status_of
+from ltx_trainer.interruption import noted, unless_stopped
 from ltx_trainer.models.family import Family
+from ltx_trainer.models.lora import adapter_state
 from ltx_trainer.train import StepMetrics
 from ltx_trainer.validate import render_previews, sampling_of
 
@@ -22,9 +31,14 @@ HARD_TO_CONTINUE = (
     "lora.dropout=0.3",
     "training.caption_dropout=0.5",
     "training.accumulation=2",
+    "training.batch_size=2",
     "training.checkpoint_interval=2",
+    "training.ema_decay=0.5",
+    "noise.levels=per_stream",
     "optimizer.schedule=cosine",
     "optimizer.warmup_steps=1",
+    "held_out.fraction=0.25",
+    "held_out.interval=1",
 )
 
 
@@ -32,22 +46,96 @@ def told(metrics: list[StepMetrics]) -> list[tuple[int, float, float, float]]:
     return [(item.step, item.loss["loss"], item.grad_norm, item.learning_rate) for item in metrics]
 
 
+@pytest.fixture(scope="module")
+def straight(shared_training: Any, load: Load) -> Any:
+    """A run that nobody stopped."""
+    shared_training.run(load(*HARD_TO_CONTINUE))
+    return shared_training
+
+
+def same_end(one: Any, other: Any) -> bool:
+    last = "step-000004.safetensors"
+    return (one.folder / last).read_bytes() == (other.folder / last).read_bytes()
+
+
 @pytest.mark.parametrize(("stop_after", "steps"), [(1, [1, 1, 2, 3, 4]), (3, [1, 2, 3, 3, 4])])
 def test_a_stopped_run_continues_bit_for_bit(
-    load: Load, training: Callable[[str], Any], stop_after: int, steps: list[int]
+    load: Load, training: Callable[[str], Any], straight: Any, stop_after: int, steps: list[int]
 ) -> None:
     """Stopped between checkpoints, it takes the steps since the last one again, with the same result."""
     settings = load(*HARD_TO_CONTINUE)
-    straight, stopped = training("straight"), training("stopped")
+    stopped = training("stopped")
 
-    whole = straight.run(settings)
     assert stopped.run(settings, stop_after=stop_after) is None
     torch.manual_seed(0)
-    continued = stopped.run(settings)
+    stopped.run(settings)
 
-    assert whole.checkpoint.read_bytes() == continued.checkpoint.read_bytes()
+    assert same_end(stopped, straight)
     assert [item.step for item in stopped.metrics] == steps
     assert told(straight.metrics)[2:] == told(stopped.metrics)[-2:]
+    assert straight.told("held_out")[-2:] == stopped.told("held_out")[-2:]
+
+
+@pytest.mark.usefixtures("handled_signals")
+@pytest.mark.parametrize(("step", "number"), [(1, signal.SIGTERM), (2, signal.SIGINT), (4, signal.SIGTERM)])
+def test_a_signal_ends_the_run_within_a_step_and_the_run_continues_bit_for_bit(
+    load: Load, training: Callable[[str], Any], straight: Any, step: int, number: int
+) -> None:
+    settings = load(*HARD_TO_CONTINUE)
+    stopped = training("stopped")
+    stopped.on_step = lambda done: done == step and os.kill(os.getpid(), number)
+
+    with pytest.raises(Interrupted, match=rf"signal {int(number)}") as caught:
+        stopped.run(settings)
+
+    assert exit_status_of(caught.value) == 128 + number
+    assert [item.step for item in stopped.metrics] == list(range(1, step + 1))
+    assert max(stopped.folder.iterdir()).name == f"step-00000{step}.safetensors"
+    stopped.on_step = lambda _: None
+    stopped.run(settings)
+    assert [item.step for item in stopped.metrics] == [1, 2, 3, 4]
+    assert same_end(stopped, straight)
+
+
+@pytest.mark.usefixtures("handled_signals")
+@pytest.mark.parametrize("step", [0, 1])
+def test_what_a_signal_left_half_way_between_steps_is_done_when_the_run_continues(
+    load: Load, training: Callable[[str], Any], step: int
+) -> None:
+    settings = load("input.number_of_steps=2", "training.ema_decay=0.5")
+    run, begun, done = training("stopped"), [], []
+
+    def preview(now: int, *_: object) -> None:
+        begun.append(now)
+        unless_stopped(lambda: now == step and begun.count(now) == 1 and os.kill(os.getpid(), signal.SIGTERM))
+        if not noted():
+            done.append(now)
+
+    with pytest.raises(Interrupted, match="signal 15"):
+        run.run(settings, hooks=[preview])
+    assert begun == list(range(step + 1))
+    assert [path.name for path in run.folder.glob("*")] == ["step-000001.safetensors"][:step]
+
+    run.run(settings, hooks=[preview])
+
+    assert done == [0, 1, 2]
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_continued(
+    load: Load, training: Callable[[str], Any], straight: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = training("damaged")
+    shutil.copytree(straight.folder, run.folder)
+    content = bytearray((run.folder / "step-000004.safetensors").read_bytes())
+    content[-1] ^= 1
+    (run.folder / "step-000004.safetensors").write_bytes(content)
+
+    run.run(load(*HARD_TO_CONTINUE))
+
+    assert same_end(run, straight)
+    assert [item.step for item in run.metrics] == [3, 4]
+    assert (run.folder / "step-000004.safetensors.damaged").read_bytes() == bytes(content)
+    assert "step-000004.safetensors is damaged (its content does not have the digest" in caplog.text
 
 
 def test_previews_do_not_disturb_the_training(
@@ -147,20 +235,226 @@ def test_a_checkpoint_past_the_last_step_is_not_taken_for_the_end(load: Load, tr
         run.run(load("input.number_of_steps=1"))
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_clip(
-    load: Load, training: Callable[[str], Any], fill: Callable[[Settings], CachedSet], tmp_path: Path
+def test_the_weights_of_the_streams_make_the_loss_and_leave_theirs_alone(
+    load: Load, training: Callable[[str], Any]
 ) -> None:
-    settings = load("input.number_of_steps=1")
-    cached = fill(settings)
-    clean = cached.examples[0].video
-    assert clean is not None
-    poisoned = tmp_path / "poisoned.safetensors"
-    save_file({"latents": torch.full_like(load_file(clean)["latents"], torch.inf)}, poisoned)
-    examples = tuple(replace(example, video=poisoned) for example in cached.examples)
+    plain, weighted = training("plain"), training("weighted")
+    plain.run(load("input.number_of_steps=1"))
+    weighted.run(load("input.number_of_steps=1", "training.video_loss_weight=2", "training.audio_loss_weight=0.5"))
+
+    (before,), (after,) = plain.metrics, weighted.metrics
+
+    assert after.loss["loss"] == pytest.approx(2 * after.loss["loss/video"] + 0.5 * after.loss["loss/audio"])
+    assert after.loss["loss/video"] == before.loss["loss/video"]
+    assert after.loss["loss/audio"] == before.loss["loss/audio"]
+    assert after.grad_norm != before.grad_norm
+
+
+def test_losses_are_told_by_range_of_noise_levels(load: Load, training: Callable[[str], Any]) -> None:
+    run = training("ranges")
+
+    run.run(load("input.number_of_steps=2", "training.batch_size=4"))
+
+    for item in run.metrics:
+        assert all(re.fullmatch(r"(video|audio) 0\.\d\d-[01]\.\d\d", name) for name in item.loss_by_sigma)
+        video = [value for name, value in item.loss_by_sigma.items() if name.startswith("video")]
+        assert len(video) > 1
+        assert min(video) < item.loss["loss/video"] < max(video)
+    assert Counter(run.metrics[0].clips) == Counter(f"clip-{index}" for index in range(4))
+
+
+def test_clips_of_two_lengths_are_trained_in_batches_of_one_length(
+    load: Load, training: Callable[[str], Any], fill: Callable[[Settings], CachedSet]
+) -> None:
+    settings = load("input.with_audio=false", "training.batch_size=2", "input.number_of_steps=5")
+    videos = fill(settings)
+    stills = fill(load("input.with_audio=false", "input.number_of_frames=1"))
+    run = training("mixed")
+    run.fill = lambda _: replace(
+        videos,
+        examples=(*videos.examples, *(replace(item, name=f"still-{item.name}") for item in stills.examples[:3])),
+    )
+
+    run.run(settings)
+
+    assert len(run.metrics) == 5
+    assert {sum(name.startswith("still") for name in item.clips) for item in run.metrics} == {0, 2}
+
+
+# What is not finite
+
+
+def test_a_batch_that_is_not_finite_is_spent_and_told_and_no_step_is_taken(
+    load: Load, training: Callable[[str], Any], spoil: Callable[..., Any]
+) -> None:
+    settings = load("training.checkpoint_interval=1", "training.ema_decay=0.9", "lora.dropout=0.3")
+    straight, stopped = training("straight"), training("stopped")
+    straight.fill = stopped.fill = spoil(torch.inf, "clip-2")
+
+    straight.run(settings)
+    stopped.run(settings, stop_after=2)
+    stopped.run(settings)
+
+    assert same_end(straight, stopped)
+    assert [item.step for item in straight.metrics] == [1, 2, 3, 4]
+    assert all("clip-2" not in item.clips and isfinite(item.loss["loss"]) for item in straight.metrics)
+    (event, *_) = straight.told("skipped")
+    assert event["samples"][0]["clip"] == "clip-2"
+    assert not isfinite(event["samples"][0]["loss"]["video"])
+    assert 0 < event["samples"][0]["sigma"]["video"] < 1
+    assert straight.metrics[-1].skipped == len(straight.told("skipped")) == 1
+    # Four clips make an epoch: the one that is left over comes after the one that is skipped.
+    assert event["step"] + 1 == event["attempt"]
+
+
+@pytest.mark.usefixtures("handled_signals")
+def test_a_run_stopped_after_a_skipped_batch_does_not_take_it_again(
+    load: Load, training: Callable[[str], Any], spoil: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load("input.number_of_steps=4")
+    straight, stopped = training("straight"), training("stopped")
+    straight.fill = stopped.fill = spoil(torch.nan, "clip-2")
+    straight.run(settings)
+    stopped.on_event = lambda event: event["event"] == "skipped" and os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="signal 15"):
+        stopped.run(settings)
+    stopped.on_event = lambda _: None
+    stopped.run(settings)
+
+    assert same_end(straight, stopped)
+    assert len(stopped.told("skipped")) == 1
+    assert "is skipped: gradient norm nan\n  clip-2: video loss nan at sigma 0." in caplog.text
+
+
+def test_a_gradient_that_is_not_finite_takes_no_step_either(
+    load: Load, training: Callable[[str], Any], spoil: Callable[..., Any]
+) -> None:
+    run = training("gradient")
+    run.fill = spoil(1e4, "clip-2")
+
+    run.run(load("training.video_loss_weight=1e16"))
+
+    (event,) = run.told("skipped")
+    assert not isfinite(event["grad_norm"])
+    assert all(isfinite(loss) for loss in event["samples"][0]["loss"].values())
+    assert len(run.metrics) == 4
+
+
+def test_ten_batches_in_a_row_that_are_not_finite_end_the_run_and_the_last_is_described(
+    load: Load, training: Callable[[str], Any], spoil: Callable[..., Any]
+) -> None:
     run = training("diverged")
-    run._fill = lambda _: replace(cached, examples=examples)  # noqa: SLF001 - a set that no file gives
+    run.fill = spoil(torch.inf, *(f"clip-{index}" for index in range(4)))
 
-    with pytest.raises(TrainingDiverged, match=r"(?s)Step 1 diverged.*clip-\d: sigma 0\.\d+, video loss (inf|nan)"):
-        run.run(settings)
+    with pytest.raises(
+        TrainingDiverged,
+        match=r"(?s)after step 0: 10 batches in a row.*clip-\d: video loss (inf|nan) at sigma 0\.\d+.*lower ",
+    ) as caught:
+        run.run(load())
 
+    assert exit_status_of(caught.value) == 3
+    assert [event["in_a_row"] for event in run.told("skipped")] == list(range(1, 11))
     assert not list(run.folder.glob("*"))
+
+
+def test_an_adapter_that_is_not_finite_is_not_saved(load: Load, training: Callable[[str], Any]) -> None:
+    run = training("broken")
+    parameters: dict[str, nn.Parameter] = {}
+
+    def spoil_at_step_2(step: int) -> None:
+        if step == 2:
+            parameters["transformer_blocks.0.attn1.to_q.lora_A.default.weight"].data[0, 0] = torch.inf
+
+    run.on_step = spoil_at_step_2
+    with pytest.raises(
+        TrainingDiverged, match=r"After step 2, 1 modules of the adapter .* \(transformer_blocks\.0\.attn1\.to_q\)"
+    ):
+        run.run(
+            load("training.checkpoint_interval=1"),
+            hooks=[lambda _, transformer, __: parameters.update(transformer.named_parameters())],
+        )
+
+    assert [path.name for path in run.folder.iterdir()] == ["step-000001.safetensors"]
+
+
+def test_modules_that_get_no_gradient_are_named_once(
+    load: Load, training: Callable[[str], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What only makes sound gets none where the sound's loss does not count."""
+    run = training("dead")
+
+    run.run(load("training.audio_loss_weight=0", "training.checkpoint_interval=1", "input.number_of_steps=2"))
+
+    (event,) = run.told("dead_modules")
+    assert event["step"] == 1
+    assert event["modules"]
+    assert all("audio" in module for module in event["modules"])
+    assert len(re.findall(r"still without effect on \d+ modules \(.*video_to_audio_attn\.to_v 1, ", caplog.text)) == 1
+
+
+# Averages
+
+
+def tensors_of(path: Path, prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in load_file(path).items() if name.startswith(prefix)}
+
+
+def test_the_moving_average_is_kept_previewed_and_published(load: Load, training: Callable[[str], Any]) -> None:
+    seen: list[dict[str, Tensor]] = []
+    run = training("average")
+
+    def preview(_: int, transformer: nn.Module, __: CachedSet) -> None:
+        seen.append(adapter_state(transformer))
+
+    adapter = run.run(
+        load("training.ema_decay=0.75", "training.checkpoint_interval=1", "training.keep_checkpoints=9"),
+        hooks=[preview],
+    )
+
+    assert adapter.prefix == AVERAGE_PREFIX
+    expected = seen[0]
+    for step in range(1, 5):
+        path = run.folder / f"step-00000{step}.safetensors"
+        own, average = tensors_of(path, ADAPTER_PREFIX), tensors_of(path, AVERAGE_PREFIX)
+        expected = {name: 0.75 * expected[name] + 0.25 * own[name] for name in own}
+        assert_close(average, expected)
+        assert_close(average, seen[step], rtol=0, atol=0)
+        assert not all(torch.equal(own[name], average[name]) for name in own)
+    assert_close(run.left, seen[-1], rtol=0, atol=0)
+
+
+def test_an_average_leaves_no_trace_in_the_training(load: Load, training: Callable[[str], Any]) -> None:
+    plain, averaged = training("plain"), training("averaged")
+
+    plain.run(load())
+    averaged.run(load("training.ema_decay=0.9"), hooks=[lambda *_: None])
+
+    assert told(plain.metrics) == told(averaged.metrics)
+
+
+def test_a_run_without_an_average_publishes_the_adapter(load: Load, training: Callable[[str], Any]) -> None:
+    adapter = training("plain").run(load("input.number_of_steps=1"))
+
+    assert adapter.prefix == ADAPTER_PREFIX
+    assert not tensors_of(adapter.checkpoint, AVERAGE_PREFIX)
+
+
+def test_schedule_free_training_publishes_its_own_average_and_continues_bit_for_bit(
+    load: Load, training: Callable[[str], Any]
+) -> None:
+    settings = load("optimizer.name=schedule_free", "optimizer.warmup_steps=2", "training.checkpoint_interval=2")
+    straight, stopped = training("straight"), training("stopped")
+
+    adapter = straight.run(settings)
+    stopped.run(settings, stop_after=3, hooks=[lambda *_: None])
+    stopped.run(settings, hooks=[lambda *_: None])
+
+    assert same_end(straight, stopped)
+    assert told(straight.metrics)[2:] == told(stopped.metrics)[-2:]
+    assert adapter.prefix == AVERAGE_PREFIX
+    own, average = (tensors_of(adapter.checkpoint, prefix) for prefix in (ADAPTER_PREFIX, AVERAGE_PREFIX))
+    # Where the optimizer computes a gradient is a tenth of the way from the average to its fast weights.
+    fast = sorted(value.shape for name, value in load_file(adapter.checkpoint).items() if name.endswith("/z"))
+    assert fast == sorted(value.shape for value in own.values())
+    assert not all(torch.equal(own[name], average[name]) for name in own)

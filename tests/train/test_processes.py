@@ -5,12 +5,23 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
+
+from ltx_trainer.artifacts import ADAPTER_PREFIX
+from ltx_trainer.cache import fill_cache
+from ltx_trainer.config import load_settings
+from ltx_trainer.models.family import Family
+from ltx_trainer.models.lora import attach_lora, load_adapter_state
+from ltx_trainer.pipeline import Space, look
+from ltx_trainer.processes import make_accelerator
+from ltx_trainer.validate import render_previews, sampling_of
 
 CONFIG = """
 endpoint: fal-ai/ltx23-trainer-v2/t2v
@@ -20,7 +31,7 @@ input:
   number_of_steps: 3
   number_of_frames: 9
   resolution: low
-  validation: [{{prompt: a clip}}]
+  validation: [{{prompt: a clip}}, {{prompt: clip number 1}}, {{prompt: a bell}}]
   validation_number_of_frames: 9
   validation_resolution: low
 model: {{base: {base}}}
@@ -29,7 +40,9 @@ training: {{checkpoint_interval: 2, accumulation: 2, caption_dropout: 0.5}}
 validation: {{steps: 2, interval: null}}
 paths: {{cache: {folder}/cache}}
 """
-LAUNCHER = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "ltx_trainer")
+LAUNCHER = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+TRAINER = ("-m", "ltx_trainer")
+WATCHED_TRAINER = (str(Path(__file__).with_name("watched_run.py")),)
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -40,11 +53,14 @@ def launch(tmp_path_factory: pytest.TempPathFactory, clip_archive: Path, miniatu
     folder = tmp_path_factory.mktemp("processes")
     config = folder / "run.yaml"
     config.write_text(CONFIG.format(archive=clip_archive, base=miniature_folder, folder=folder))
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
 
-    def run(stage: str, output: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        stage: str, output: Path, *options: str, trainer: tuple[str, ...] = TRAINER
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*LAUNCHER, stage, str(config), "--output", str(output), *options],
+            [*LAUNCHER, *trainer, stage, str(config), "--output", str(output), *options],
             capture_output=True,
             text=True,
             check=False,
@@ -57,11 +73,21 @@ def launch(tmp_path_factory: pytest.TempPathFactory, clip_archive: Path, miniatu
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, launch: Launch) -> Path:
-    """The output of a whole run."""
+    """The output of a whole run that began with an empty cache, with what each process saw."""
     output = tmp_path_factory.mktemp("finished")
-    ended = launch("run", output)
+    ended = launch("run", output, trainer=WATCHED_TRAINER)
     assert ended.returncode == 0, ended.stderr
     return output
+
+
+@pytest.fixture(scope="module")
+def seen(finished: Path) -> list[dict[str, Any]]:
+    """What each process saw."""
+    return [json.loads((finished / f"seen-{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def names(folder: Path, pattern: str = "*") -> list[str]:
@@ -75,10 +101,79 @@ def test_two_processes_leave_one_result(finished: Path) -> None:
         "lora.safetensors",
     ]
     assert names(finished / "previews", "*.mp4") == [
-        f"step-00000{step}/{name}.mp4" for step in (0, 3) for name in ("all", "item-1")
+        f"step-00000{step}/{name}.mp4" for step in (0, 3) for name in ("all", "item-1", "item-2", "item-3")
     ]
     assert json.loads((finished / "status.json").read_text()) == {"code": 0, "message": "done"}
     assert json.loads((finished / "result.json").read_text())["lora_file"]["file_name"] == "lora.safetensors"
+
+
+def test_an_empty_cache_is_filled_by_both_processes_in_shares(seen: list[dict[str, Any]]) -> None:
+    """Eight texts: four captions, two prompts that are none of them, the empty and the negative one."""
+    assert [item["encoded"] for item in seen] == [
+        [
+            f"Prompts: 8 distinct, 4 to encode in process {rank} of 2.",
+            f"Video: 4 clips, 2 to encode in process {rank} of 2.",
+            f"Audio: 4 clips, 2 to encode in process {rank} of 2.",
+        ]
+        for rank in (1, 2)
+    ]
+    assert seen[0]["cached"] == seen[1]["cached"]
+    assert "computed=16" in seen[0]["cached"]
+
+
+def test_both_processes_train_the_same_adapter(seen: list[dict[str, Any]]) -> None:
+    assert seen[0]["adapter"] == seen[1]["adapter"]
+
+
+def test_previews_that_are_shared_out_are_those_of_one_process(finished: Path, family: Family, tmp_path: Path) -> None:
+    settings = load_settings(finished / "config.yaml")
+    space = Space(tmp_path / "out", settings.paths.cache)
+    plan = look(settings, space)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        accelerator, dtype = make_accelerator("fp32")
+        cached = fill_cache(
+            family,
+            plan.clips,
+            plan.previews,
+            settings.input.validation_negative_prompt,
+            space.cache,
+            still_crf=None,
+            accelerator=accelerator,
+            track=lambda items, _what, _total: items,
+        )
+        with family.transformer(accelerator.device, dtype) as transformer:
+            modules = family.lora_modules(settings.lora_targets(with_audio=True))
+            attach_lora(transformer, modules, rank=8, alpha=8, dropout=0, generator=torch.Generator())
+            tensors = load_file(finished / "checkpoints/step-000003.safetensors")
+            load_adapter_state(transformer, with_prefix(tensors, ADAPTER_PREFIX))
+            sampling, place, device = sampling_of(settings, family), tmp_path / "previews", accelerator.device
+            render_previews(family, transformer, cached, sampling, place, step=3, base="base", device=device)
+    finally:
+        torch.set_num_threads(threads)
+
+    assert cached.computed == 0
+    files = names(tmp_path / "previews", "*.mp4")
+    assert len(files) == 4
+    for name in files:
+        assert (tmp_path / "previews" / name).read_bytes() == (finished / "previews" / name).read_bytes(), name
+
+
+def test_an_error_of_one_process_is_raised_in_both(seen: list[dict[str, Any]]) -> None:
+    full, bug = "OutOfResources: No space left.", "RuntimeError: a bug"
+
+    assert [item["failures"] for item in seen] == [
+        [full, bug, "OutOfResources: The disk is full."],
+        [full, "TrainerError: Another process failed: RuntimeError: a bug", "OutOfResources: The disk is full."],
+    ]
+    assert [item["gathered"] for item in seen] == [[[0, 1], 0]] * 2
+
+
+def test_a_signal_at_one_process_ends_the_previews_of_both(seen: list[dict[str, Any]], finished: Path) -> None:
+    assert [item["stopped"] for item in seen] == [["None", 0], ["None", 15]]
+    assert "told" not in seen[0]
+    assert names(finished / "stopped", "*.*") == ["step-000000/item-1.mp4", "step-000000/item-3.mp4"]
 
 
 def test_a_checkpoint_holds_random_states_of_both_processes_and_they_differ(finished: Path) -> None:
@@ -115,4 +210,4 @@ def test_what_both_processes_refuse_is_said_once(launch: Launch, tmp_path: Path)
     assert status["code"] == 2
     assert f"error: {status['message']}" in ended.stderr
     assert "input.rank" in status["message"]
-    assert names(tmp_path) == ["status.json"]
+    assert names(tmp_path) == [".lock", "status.json"]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ltx_trainer.artifacts import CachedSet
 from ltx_trainer.config import Settings
+from ltx_trainer.models import ModelFacts
 from ltx_trainer.models.family import Family, VideoCodec
-from ltx_trainer.models.folder import ModelFacts
 from ltx_trainer.models.lora import attach_lora
 from ltx_trainer.models.ltx2 import Ltx2Family
 from ltx_trainer.validate import render_previews, sampling_of

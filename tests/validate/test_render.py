@@ -1,20 +1,30 @@
-"""Previews as files, and when they are rendered again."""
+"""Previews as files, when they are rendered again, and what is left of those that were stopped."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from ltx_trainer import interruption
 from ltx_trainer.artifacts import CachedSet, Render
 from ltx_trainer.config import Settings
-from ltx_trainer.models.family import Family
+from ltx_trainer.errors import Interrupted, OutOfResources
+from ltx_trainer.models import ModelFacts
+from ltx_trainer.models.family import Family, VideoCodec
 from ltx_trainer.models.lora import attach_lora
-from ltx_trainer.validate import render_previews, sampling_of
+from ltx_trainer.models.ltx2 import Ltx2Family
+from ltx_trainer.processes import make_accelerator
+from ltx_trainer.validate import Previews, render_previews, sampling_of
 
 CPU = torch.device("cpu")
 Load = Callable[..., Settings]
+BRIEFLY = ("validation.steps=1", "validation.video_cfg=1", "validation.audio_cfg=1", "validation.modality=1")
+THREE = ("input.validation=[{prompt: clip number 0}, {prompt: a bell}, {prompt: clip number 2}]", *BRIEFLY)
 
 
 @pytest.fixture
@@ -25,16 +35,24 @@ def adapted(family: Family) -> Iterator[nn.Module]:
         yield transformer
 
 
+def set_up(adapted: nn.Module, value: float) -> None:
+    """Give the adapter's second matrices, which begin as zeros, one value."""
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(value)
+
+
 @pytest.fixture
 def render(
     adapted: nn.Module, family: Family, fill: Callable[[Settings], CachedSet], tmp_path: Path
 ) -> Callable[[Settings], Render]:
-    return lambda settings, base="base": render_previews(
+    return lambda settings, base="base", folder="previews": render_previews(
         family,
         adapted,
         fill(settings),
         sampling_of(settings, family),
-        tmp_path / "previews",
+        tmp_path / folder,
         step=3,
         base=base,
         device=CPU,
@@ -72,10 +90,7 @@ def test_another_adapter_is_rendered_again(
     load: Load, render: Callable[[Settings], Render], adapted: nn.Module
 ) -> None:
     before = render(load()).joined.read_bytes()
-    with torch.no_grad():
-        for name, weight in adapted.named_parameters():
-            if "lora_B" in name:
-                weight.fill_(0.1)
+    set_up(adapted, 0.1)
 
     assert render(load()).joined.read_bytes() != before
 
@@ -97,3 +112,136 @@ def test_rendering_leaves_random_state_and_mode_as_they_were(
 
     assert torch.equal(torch.get_rng_state(), state)
     assert adapted.training
+
+
+def content(render: Render) -> list[bytes]:
+    return [path.read_bytes() for path in (*render.items, render.joined)]
+
+
+def test_two_renderings_are_equal_byte_for_byte(load: Load, render: Callable[..., Render]) -> None:
+    first, second = (render(load(*THREE), folder=name) for name in ("first", "second"))
+
+    assert first.joined != second.joined
+    assert content(first) == content(second)
+    assert len(set(content(first))) == 4
+    assert all(b"mp4a" in each for each in content(first)), "with sound"
+
+
+def test_an_item_is_the_same_whichever_others_are_rendered_with_it(load: Load, render: Callable[..., Render]) -> None:
+    together = render(load(*THREE), folder="together")
+
+    alone = render(load("input.validation=[{prompt: a bell}]", *BRIEFLY), folder="alone")
+
+    assert alone.items[0].read_bytes() == together.items[1].read_bytes()
+
+
+class Disturbed(VideoCodec):
+    """The real codec; something happens before it decodes the second clip."""
+
+    def __init__(self, codec: VideoCodec, happen: Callable[[], None]) -> None:
+        self._codec = codec
+        self._happen = happen
+        self._num_decoded = 0
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        return self._codec.encode(frames)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        self._num_decoded += 1
+        if self._num_decoded == 2:
+            self._happen()
+        return self._codec.decode(latents)
+
+
+class DisturbedFamily(Ltx2Family):
+    """The real family, at whose second clip something happens."""
+
+    def __init__(self, facts: ModelFacts, happen: Callable[[], None]) -> None:
+        super().__init__(facts)
+        self._happen = happen
+
+    @contextmanager
+    def video_codec(self, device: torch.device) -> Iterator[VideoCodec]:
+        with super().video_codec(device) as codec:
+            yield Disturbed(codec, self._happen)
+
+
+def tell_to_stop() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def run_out() -> None:
+    raise OutOfResources("No space left.")
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Take signals as a run does, for the length of a test."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    interruption.handle_signals()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def previews(
+    adapted: nn.Module, load: Load, fill: Callable[[Settings], CachedSet], tmp_path: Path
+) -> Callable[..., Previews]:
+    """Give a function that makes the previews of three items with a family, and tells a list of each rendering."""
+    settings = load(*THREE)
+    accelerator, _ = make_accelerator("fp32")
+
+    def make(of: Family, told: list[Render]) -> Previews:
+        sampling, folder = sampling_of(settings, of), tmp_path / "previews"
+        return Previews(of, adapted, fill(settings), sampling, folder, accelerator, base="base", on_render=told.append)
+
+    return make
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_signal_leaves_previews_at_once_and_nothing_claims_to_be_done(
+    previews: Callable[..., Previews],
+    facts: ModelFacts,
+    family: Family,
+    load: Load,
+    render: Callable[..., Render],
+    tmp_path: Path,
+) -> None:
+    told: list[Render] = []
+    place = tmp_path / "previews/step-000003"
+
+    with interruption.deferred():
+        stopped = previews(DisturbedFamily(facts, tell_to_stop), told).render(3)
+        assert interruption.noted() == signal.SIGTERM
+        later = previews(family, told).render(3)
+
+    assert stopped is later is None
+    assert told == []
+    assert [path.name for path in place.iterdir()] == ["item-1.mp4"]
+    whole = previews(family, told).render(3)
+    assert told == [whole]
+    assert whole is not None
+    assert content(whole) == content(render(load(*THREE), folder="undisturbed"))
+
+
+@pytest.mark.usefixtures("signals")
+def test_where_stopping_is_not_deferred_a_signal_ends_the_run(
+    previews: Callable[..., Previews], facts: ModelFacts
+) -> None:
+    with pytest.raises(Interrupted, match="signal 15"):
+        previews(DisturbedFamily(facts, tell_to_stop), []).render(3)
+
+
+def test_files_that_another_adapter_left_half_way_are_not_taken_for_what_the_note_says(
+    load: Load, render: Callable[..., Render], adapted: nn.Module, previews: Callable[..., Previews], facts: ModelFacts
+) -> None:
+    """Rendered whole, begun with another adapter and ended there, and asked for as at first."""
+    undisturbed = content(render(load(*THREE)))
+    set_up(adapted, 0.1)
+
+    with pytest.raises(OutOfResources, match="No space left"):
+        previews(DisturbedFamily(facts, run_out), []).render(3)
+    set_up(adapted, 0)
+
+    assert content(render(load(*THREE))) == undisturbed

@@ -1,0 +1,37 @@
+"""SHA-256 of files that are too large to be read twice."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from ltx_trainer.atomic import write_text
+
+
+class FileDigests:
+    """SHA-256 of large files, read once for each size and time of change.
+
+    The index only saves reading a file again; what a tensor is named by is the digest of the bytes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def of(self, paths: Sequence[Path]) -> str:
+        """Give one digest for several files, in the order given."""
+        return hashlib.sha256("".join(self.of_file(path) for path in paths).encode()).hexdigest()
+
+    def of_file(self, path: Path) -> str:
+        """Give the digest of one file."""
+        real = path.resolve()
+        facts = real.stat()
+        seen = [facts.st_size, facts.st_mtime_ns]
+        note = self._folder / f"{hashlib.sha256(str(real).encode()).hexdigest()}.json"
+        if note.is_file():
+            *noted, digest = json.loads(note.read_text())
+            if noted == seen:
+                return digest
+        with real.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        write_text(note, json.dumps([*seen, digest]))
+        return digest

@@ -1,0 +1,52 @@
+"""The exact pictures and sound of a clip, decoded from its sources: what the encoders are given."""
+
+import numpy as np
+
+from ltx_trainer.artifacts import Footage, MediaKind, Soundtrack
+from ltx_trainer.geometry import midpoint_times
+from ltx_trainer.media.audio import decode_audio, fit_audio, stretch_audio
+from ltx_trainer.media.decode import decode_frames
+from ltx_trainer.media.encode import recompress_still
+from ltx_trainer.media.images import decode_image
+
+
+def read_pictures(footage: Footage, *, still_crf: int | None = None) -> np.ndarray:
+    """Decode the pictures of a clip `[frames, height, width, 3]`, uint8.
+
+    Args:
+        footage: Which pictures, and what they become.
+        still_crf: H.264 quality that an image is first compressed at; None leaves it as it is.
+
+    Raises:
+        MediaError: The source cannot be read.
+    """
+    if footage.source.kind is MediaKind.IMAGE:
+        frame = decode_image(footage.source.path, footage.shape.size)
+        if still_crf is not None:
+            frame = recompress_still(frame, crf=still_crf)
+        # A copy, because torch takes no array that is read-only, as that of an image may be.
+        return frame[None].copy()
+    times = midpoint_times(footage.start_seconds, footage.span_seconds, footage.shape.num_frames)
+    return decode_frames(footage.source.path, times, footage.shape.size)
+
+
+def read_sound(soundtrack: Soundtrack, rate_hz: int) -> np.ndarray:
+    """Decode the sound of a clip `[2, n]`, float32, as long as its pictures and with its gain.
+
+    Args:
+        soundtrack: Which sound, and what it becomes.
+        rate_hz: Rate of the result.
+
+    Raises:
+        MediaError: The source cannot be read, or has no sound.
+    """
+    samples = decode_audio(
+        soundtrack.source.path,
+        start_seconds=soundtrack.start_seconds,
+        span_seconds=soundtrack.span_seconds,
+        rate_hz=rate_hz,
+    )
+    num_samples = round(soundtrack.duration_seconds * rate_hz)
+    if soundtrack.is_stretched:
+        samples = stretch_audio(samples, rate_hz=rate_hz, num_samples=num_samples)
+    return fit_audio(samples, num_samples) * np.float32(soundtrack.gain)

@@ -1,0 +1,204 @@
+"""A base model as Lightricks publishes it: one safetensors file with all parts but the text encoder.
+
+Only its header is read. The config lies in the metadata, and the names of tensors are the original ones.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ltx_trainer.errors import ModelError
+from ltx_trainer.models.component import Component, Weight
+from ltx_trainer.models.header import Entry, read_header
+from ltx_trainer.models.unified_config import WHAT_WORKS, Arguments, Section, component_arguments
+from ltx_trainer.models.unified_names import LEFT_OUT, TRANSFORMER_PREFIX, component_of, library_key
+
+COMPONENTS = ("transformer", "vae", "audio_vae", "vocoder", "connectors")
+VERSION = "LTX-2.3"
+LATER = {"use_keyframes_abs_pos_embedding": True, "ff_bias": False, "use_prompt_adaln_single": False}
+DECLARED_VERSION = re.compile(r"[0-9]+\.[0-9]+")
+VIDEO_INPUT, AUDIO_INPUT = (
+    f"{TRANSFORMER_PREFIX}patchify_proj.weight",
+    f"{TRANSFORMER_PREFIX}audio_patchify_proj.weight",
+)
+NAMED_AT_MOST = 3
+
+LORA_KEY = re.compile(r".+\.(lora_[AB]|lora_(down|up))(\..+)?")
+SCALE_KEY = re.compile(r"(.+\.)?(weight_scale(_2)?|input_scale|scale_weight|scale_input|comfy_quant|scaled_fp8)")
+
+UNSUITABLE = re.compile(r"distilled|fp8|float8|nvfp4|int8", re.IGNORECASE)
+OFF = frozenset({"false", "no", "none", "0"})
+DISTILLED_STEPS = "allowed_inference_steps"
+LONGEST_NAME = 80
+"""Longer texts are prose, such as a licence, and may speak of other models."""
+
+
+@dataclass(frozen=True)
+class UnifiedModel:
+    """What one file holds.
+
+    Attributes:
+        components: The parts of the model by name: all but the text encoder and its tokenizer.
+        metadata: As in the file.
+        signs: What in the metadata says that the model is unsuitable as a training base; none of it may be said.
+    """
+
+    components: Mapping[str, Component]
+    metadata: Mapping[str, str]
+    signs: tuple[str, ...]
+
+
+def read_unified(file: Path) -> UnifiedModel:
+    """Find the parts of a base model in a unified file, without loading a weight.
+
+    Args:
+        file: A `.safetensors` file of LTX-2.3 in Lightricks' own layout.
+
+    Raises:
+        ModelError: The file is damaged, holds something else, or lacks a part.
+    """
+    metadata, entries = read_header(file)
+    _check_plain(file, entries)
+    config = _read_config(file, metadata)
+    _check_version(config, metadata, entries)
+    _check_complete(file, entries)
+    arguments = component_arguments(config, {key: tuple(entry["shape"]) for key, entry in entries.items()})
+    weights = _weights(file, entries, num_stages=len(arguments["vae"]["block_out_channels"]))
+    components = {name: _component(file, name, arguments[name], weights[name]) for name in COMPONENTS}
+    return UnifiedModel(components, metadata, tuple(_signs(metadata, config)))
+
+
+def _check_plain(file: Path, entries: Mapping[str, Entry]) -> None:
+    """Refuse what is no model, or one whose numbers mean something only with other numbers."""
+    lora = [key for key in entries if LORA_KEY.fullmatch(key)]
+    if lora:
+        raise ModelError(
+            f"{file} is a LoRA ({_some(lora)}), not a base model. Give a base in model.base; to start training from "
+            "this LoRA, name it in model.lora."
+        )
+    scales = [key for key in entries if SCALE_KEY.fullmatch(key)]
+    if scales:
+        raise ModelError(
+            f"{file} is quantised, with scales of its own ({_some(scales)}), which no class here computes with. "
+            "Give the full (dev) checkpoint in bfloat16."
+        )
+
+
+def _some(keys: list[str]) -> str:
+    more = ", ..." if len(keys) > NAMED_AT_MOST else ""
+    return f"{len(keys)} tensor{'s' * (len(keys) > 1)}: {', '.join(keys[:NAMED_AT_MOST])}{more}"
+
+
+def _read_config(file: Path, metadata: Mapping[str, str]) -> Section:
+    if "config" not in metadata:
+        found = f"its metadata has {', '.join(metadata)}" if metadata else "it has no metadata"
+        raise ModelError(
+            f"{file} does not say what it holds: {found}, where Lightricks' own file has config. A file that was split "
+            f"or packed again loses it. {WHAT_WORKS}"
+        )
+    config = _parsed(metadata["config"])
+    if not isinstance(config, dict):
+        raise ModelError(f"the config in the metadata of {file} is not a JSON object. {WHAT_WORKS}")
+    return Section(file, "", config)
+
+
+def _parsed(text: str) -> object:
+    """Read a metadata value, which is JSON or plain text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _check_version(config: Section, metadata: Mapping[str, str], entries: Mapping[str, Entry]) -> None:
+    found = _version(config, metadata, entries)
+    if found != VERSION:
+        raise ModelError(
+            f"{config.file} holds {found}; this mode trains {VERSION}, whose LoRAs and prompts are its own. "
+            f"{WHAT_WORKS}"
+        )
+
+
+def _version(config: Section, metadata: Mapping[str, str], entries: Mapping[str, Entry]) -> str:
+    """Tell versions apart by what they compute with, and by the number that a file gives itself."""
+    transformer, vae = _part(config, "transformer"), _part(config, "vae")
+    if VIDEO_INPUT in entries and AUDIO_INPUT not in entries:
+        return "LTX-Video"
+    declared = DECLARED_VERSION.match(metadata.get("model_version", ""))
+    if declared and f"LTX-{declared[0]}" != VERSION:
+        return f"LTX-{declared[0]}"
+    if vae.get("_class_name") == "CausalDiffusionVAE" or any(transformer.get(key) == on for key, on in LATER.items()):
+        return "LTX-2.5"
+    is_first = not (transformer.get("cross_attention_adaln") and transformer.get("caption_proj_before_connector"))
+    return "LTX-2.0" if transformer and is_first else VERSION
+
+
+def _part(config: Section, name: str) -> Mapping[str, Any]:
+    part = config.values.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _check_complete(file: Path, entries: Mapping[str, Entry]) -> None:
+    held = {component_of(key) for key in entries}
+    missing = [name for name in COMPONENTS if name not in held]
+    if missing:
+        found = [name for name in COMPONENTS if name in held]
+        raise ModelError(
+            f"{file} lacks {', '.join(missing)} and holds only {', '.join(found) or 'tensors of no part of a model'}. "
+            f"{WHAT_WORKS}"
+        )
+
+
+def _weights(file: Path, entries: Mapping[str, Entry], *, num_stages: int) -> dict[str, dict[str, Weight]]:
+    """Sort the file's tensors by component, under the library's names."""
+    weights: dict[str, dict[str, Weight]] = {name: {} for name in COMPONENTS}
+    unexpected: list[str] = []
+    for key, entry in entries.items():
+        component, name = component_of(key), library_key(key, num_stages)
+        if component and name:
+            weights[component][name] = Weight(file, key, entry["dtype"], tuple(entry["shape"]))
+        elif not LEFT_OUT.fullmatch(key):
+            unexpected.append(key)
+    if unexpected:
+        raise ModelError(f"{file} holds what LTX-2.3 has no place for: {_some(unexpected)}. {WHAT_WORKS}")
+    return weights
+
+
+def _component(file: Path, name: str, arguments: Arguments, weights: Mapping[str, Weight]) -> Component:
+    return Component(name=name, origin=f"{name} in {file}", config=arguments, weights=weights, files=(file,))
+
+
+def _signs(metadata: Mapping[str, str], config: Section) -> list[str]:
+    """Find what is said of distillation or of 8-bit weights, each word once."""
+    signs: dict[str, str] = {}
+    for key, text in metadata.items():
+        for path, value in _leaves(key, _parsed(text)):
+            for word, sign in _sign(path, value):
+                signs.setdefault(word, sign)
+    if config.values.get(DISTILLED_STEPS):
+        signs[DISTILLED_STEPS] = f"its config lists {DISTILLED_STEPS}, as a distilled model's does"
+    return list(signs.values())
+
+
+def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:
+    """Walk a parsed metadata value down to what is neither an object nor a list."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(f"{path}.{key}", inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _leaves(path, inner)
+    else:
+        yield path, value
+
+
+def _sign(path: str, value: object) -> Iterator[tuple[str, str]]:
+    named = UNSUITABLE.search(path)
+    if named and value and str(value).lower() not in OFF:
+        yield named[0].lower(), f"its metadata has {path}"
+    said = UNSUITABLE.search(value) if isinstance(value, str) and len(value) <= LONGEST_NAME else None
+    if said:
+        yield said[0].lower(), f"its metadata says {value} for {path}"
