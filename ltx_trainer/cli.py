@@ -19,7 +19,7 @@ from rich.logging import RichHandler
 from ltx_trainer import __version__, report
 from ltx_trainer.atomic import disk_errors, make_folder
 from ltx_trainer.config import Settings, read_config, settings_from
-from ltx_trainer.errors import ConfigError, Interrupted, OutOfResources, Refusal, TrainerError, exit_status_of
+from ltx_trainer.errors import ConfigError, Interrupted, OutOfResources, TrainerError, exit_status_of
 from ltx_trainer.interruption import handle_signals
 
 STAGES = {
@@ -31,7 +31,7 @@ STAGES = {
 }
 
 LONGEST_SPEECH_SECONDS = 30
-"""How long other processes give the main one to come to the same refusal."""
+"""How long other processes give the main one to come to the same error."""
 
 QUIET_LIBRARIES = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -145,7 +145,7 @@ def _write_miniature(name: str, folder: Path) -> None:
 
 
 def _let_the_main_process_speak() -> None:
-    """Wait, because a launcher ends all processes as soon as one has ended, and the main one tells the refusal."""
+    """Wait, because a launcher ends all processes as soon as one has ended, and the main one tells the error."""
     with suppress(Interrupted):
         time.sleep(LONGEST_SPEECH_SECONDS)
 
@@ -181,8 +181,8 @@ def _end(error: BaseException) -> int:
     code = _code_of(error)
     if code == 1:
         traceback.print_exception(error)
-    # All processes of a launcher refuse the same thing; any other end may be one process's own.
-    if code != Refusal.exit_status or _is_main_process():
+    # All processes of a launcher end by the same refusal or lack; a bug or a signal may be one process's own.
+    if _is_main_process() or not isinstance(_as_known(error), TrainerError):
         _say(_message_of(error))
     else:
         _let_the_main_process_speak()

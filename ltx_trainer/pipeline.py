@@ -143,7 +143,7 @@ def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Co
     # torch takes seconds to import; a run that is refused above never comes here.
     from ltx_trainer import cache, export, train, validate
     from ltx_trainer.models.family import open_family
-    from ltx_trainer.processes import make_accelerator
+    from ltx_trainer.processes import make_accelerator, on_main
 
     request, with_audio = settings.input, plan.clips.with_audio
     accelerator, dtype = make_accelerator(settings.training.precision)
@@ -166,19 +166,9 @@ def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Co
     identity = _whole_identity(plan, cached, base, dtype)
     start = check_newest(space.checkpoints, identity, request.number_of_steps)
     _, held_out = train.split_held_out(cached.examples, settings)
-    debug_dataset = None
     if main:
-        record = _record(settings, space, plan, cached, frozenset(example.name for example in held_out), console)
-        if request.debug_dataset:
-            debug_dataset = export.write_debug_dataset(
-                plan.clips,
-                cached,
-                family,
-                space.output,
-                source=settings.data.debug_from,
-                record=record,
-                device=accelerator.device,
-            )
+        _record(settings, space, plan, cached, frozenset(example.name for example in held_out), console)
+    debug_dataset = on_main(lambda: _debug_dataset(settings, space, plan, cached, family, accelerator.device))
     if until is Stage.PREPARE:
         return
 
@@ -236,14 +226,26 @@ def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Co
 
 def _record(
     settings: Settings, space: Space, plan: Plan, cached: CachedSet, held_out: frozenset[str], console: Console
-) -> Path:
-    """Leave what is trained on, what is left out and why, and the settings, in the run's folder; give the first."""
+) -> None:
+    """Leave what is trained on, what is left out and why, and the settings, in the run's folder."""
     left_out = (*plan.left_out, *cached.left_out)
     failed = {item.name for item in cached.left_out}
     trained_on = [clip for clip in plan.clips.clips if clip.name not in failed]
     report.show_left_out(console, left_out)
     write_text(space.output / "config.yaml", settings_as_yaml(settings))
-    return report.write_record(space.output, trained_on, left_out, with_audio=cached.with_audio, held_out=held_out)
+    report.write_record(space.output, trained_on, left_out, with_audio=cached.with_audio, held_out=held_out)
+
+
+def _debug_dataset(
+    settings: Settings, space: Space, plan: Plan, cached: CachedSet, family: "Family", device: "torch.device"
+) -> Path | None:
+    """Pack what training sees, if that is asked for."""
+    from ltx_trainer.export import write_debug_dataset
+
+    if not settings.input.debug_dataset:
+        return None
+    shown, record = settings.data.debug_from, space.output / report.RECORD
+    return write_debug_dataset(plan.clips, cached, family, space.output, source=shown, record=record, device=device)
 
 
 def _describe_data(plan: Plan, cached: CachedSet, num_held_out: int) -> report.Event:

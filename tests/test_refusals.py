@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from ltx_trainer.cli import main
 from tests.download.file_server import FileServer, Served, serving
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -55,7 +56,7 @@ def refuse(tmp_path: Path, command: Command, miniature_folder: Path) -> Callable
 def half_written(folder: Path) -> list[str]:
     """List what a refused run has left beside its status: nothing but a lock, and whole archives and scans."""
     left = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    whole = {"run.yaml", "out/status.json", "cache/.lock"}
+    whole = {"run.yaml", "out/status.json", "out/.lock", "cache/.lock"}
     return [
         str(path)
         for path in left
@@ -262,75 +263,92 @@ def server() -> Iterator[FileServer]:
         yield server
 
 
+@pytest.fixture
+def refuse_here(
+    tmp_path: Path, miniature_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Do what `refuse` does in this process, where it takes no seconds to begin."""
+    monkeypatch.setattr("ltx_trainer.cli.handle_signals", lambda: None)
+
+    def run(archive: Path | str, *options: str, mode: str = "t2v") -> str:
+        config = tmp_path / "run.yaml"
+        config.write_text(CONFIG.format(mode=mode, archive=archive, base=miniature_folder, folder=tmp_path))
+        assert main(["run", str(config), *options]) == 2
+        *_, message = capsys.readouterr().err.split("error: ")
+        return message
+
+    return run
+
+
 NEAR = ("--set", "downloads.allow_private_addresses=true")
 
 
-def test_an_encrypted_archive(refuse: Callable[..., str], clip_archive: Path, tmp_path: Path) -> None:
+def test_an_encrypted_archive(refuse_here: Callable[..., str], clip_archive: Path, tmp_path: Path) -> None:
     content = bytearray(clip_archive.read_bytes())
     content[content.rindex(b"PK\x01\x02") + FLAGS_IN_ENTRY] |= 1
     (tmp_path / "secret.zip").write_bytes(content)
 
-    assert "in secret.zip is encrypted. Make the archive again without a password" in refuse(tmp_path / "secret.zip")
+    assert "in secret.zip is encrypted. Make the archive again without a password" in refuse_here(
+        tmp_path / "secret.zip"
+    )
 
 
-def test_an_archive_of_another_kind(refuse: Callable[..., str], tmp_path: Path) -> None:
-    (tmp_path / "data.7z").write_bytes(b"7z\xbc\xaf\x27\x1c" + bytes(100))
-
-    assert "is packed by 7-Zip" in refuse(tmp_path / "data.7z")
-
-
-def test_a_url_that_answers_with_a_page(refuse: Callable[..., str], server: FileServer, tmp_path: Path) -> None:
+def test_a_url_that_answers_with_a_page(refuse_here: Callable[..., str], server: FileServer, tmp_path: Path) -> None:
     server.files["/share/7"] = Served(b"<!DOCTYPE html><title>Sign in</title>", headers={"Content-Type": "text/html"})
 
-    message = refuse(server.url("/share/7"), *NEAR)
+    message = refuse_here(server.url("/share/7"), *NEAR)
 
     assert f"input.training_data_url: {server.url('/share/7')} answers with a web page" in message
     assert not [path for path in (tmp_path / "cache/downloads").rglob("*") if path.is_file() and path.name != ".lock"]
 
 
-def test_a_url_that_redirects_to_a_file(refuse: Callable[..., str], server: FileServer, clip_archive: Path) -> None:
+def test_a_url_that_redirects_to_a_file(
+    refuse_here: Callable[..., str], server: FileServer, clip_archive: Path
+) -> None:
     server.files["/a.zip"] = Served(status=302, headers={"Location": clip_archive.as_uri()})
 
-    assert "only http and https are followed" in refuse(server.url("/a.zip"), *NEAR)
+    assert "only http and https are followed" in refuse_here(server.url("/a.zip"), *NEAR)
 
 
 def test_a_url_of_this_machine_unless_it_is_allowed(
-    refuse: Callable[..., str], server: FileServer, clip_archive: Path
+    refuse_here: Callable[..., str], server: FileServer, clip_archive: Path
 ) -> None:
     server.files["/a.zip"] = Served(clip_archive.read_bytes())
 
-    message = refuse(server.url("/a.zip"))
+    message = refuse_here(server.url("/a.zip"))
 
     assert "leads to 127.0.0.1" in message
     assert "downloads.allow_private_addresses" in message
     assert server.asked == []
 
 
-def test_a_url_of_too_large_a_file(refuse: Callable[..., str], server: FileServer, clip_archive: Path) -> None:
+def test_a_url_of_too_large_a_file(refuse_here: Callable[..., str], server: FileServer, clip_archive: Path) -> None:
     server.files["/a.zip"] = Served(clip_archive.read_bytes())
 
-    assert "downloads.max_gigabytes" in refuse(server.url("/a.zip"), *NEAR, "--set", "downloads.max_gigabytes=0.00001")
+    assert "downloads.max_gigabytes" in refuse_here(
+        server.url("/a.zip"), *NEAR, "--set", "downloads.max_gigabytes=0.00001"
+    )
 
 
-def test_a_url_of_nothing_shows_no_secret_of_it(refuse: Callable[..., str], server: FileServer) -> None:
-    message = refuse(server.url("/a.zip?sig=s3cret").replace("//", "//me:pa55@"), *NEAR)
+def test_a_url_of_nothing_shows_no_secret_of_it(refuse_here: Callable[..., str], server: FileServer) -> None:
+    message = refuse_here(server.url("/a.zip?sig=s3cret").replace("//", "//me:pa55@"), *NEAR)
 
     assert f"{server.url('/a.zip')} answers 404 Not Found" in message
     assert "s3cret" not in message
     assert "pa55" not in message
 
 
-def test_a_data_uri_that_does_not_decode(refuse: Callable[..., str]) -> None:
-    assert "does not decode as base64" in refuse("data:application/zip;base64,UEsFBgA*")
+def test_a_data_uri_that_does_not_decode(refuse_here: Callable[..., str]) -> None:
+    assert "does not decode as base64" in refuse_here("data:application/zip;base64,UEsFBgA*")
 
 
 def test_an_image_url_that_answers_with_a_page(
-    refuse: Callable[..., str], server: FileServer, clip_archive: Path
+    refuse_here: Callable[..., str], server: FileServer, clip_archive: Path
 ) -> None:
     server.files["/p.png"] = Served(b"<html><body>Sign in</body></html>")
     item = f"input.validation=[{{prompt: a fox, image_url: '{server.url('/p.png')}'}}]"
 
-    message = refuse(clip_archive, "--set", item, *NEAR, mode="i2v")
+    message = refuse_here(clip_archive, "--set", item, *NEAR, mode="i2v")
 
     assert f"input.validation.0.image_url: {server.url('/p.png')} answers with a web page" in message
 
@@ -360,39 +378,36 @@ def test_a_url_that_stops_half_way_and_the_same_command_that_goes_on(
     assert server.ranges == [None, *["bytes=1000-"] * 6]
 
 
-@pytest.mark.parametrize("kind", ["url", "data", "folder"])
-def test_inputs_of_every_kind_that_are_not_refused(
-    tmp_path: Path, command: Command, server: FileServer, clip_archive: Path, miniature_folder: Path, kind: str
+@pytest.mark.parametrize("kind", ["data", "folder"])
+def test_inputs_of_other_kinds_that_are_not_refused(
+    tmp_path: Path, command: Command, clip_archive: Path, miniature_folder: Path, kind: str
 ) -> None:
-    content = clip_archive.read_bytes()
-    server.files["/clips.zip"] = Served(content, cuts=[1000])
     with zipfile.ZipFile(clip_archive) as archive:
         archive.extractall(tmp_path / "folder")
     sources = {
-        "url": server.url("/clips.zip"),
-        "data": f"data:;base64,{base64.b64encode(content).decode()}",
+        "data": f"data:;base64,{base64.b64encode(clip_archive.read_bytes()).decode()}",
         "folder": (tmp_path / "folder").as_uri(),
     }
     config = tmp_path / "run.yaml"
     config.write_text(CONFIG.format(mode="t2v", archive=sources[kind], base=miniature_folder, folder=tmp_path))
 
-    ended = command("inspect", config, *NEAR)
+    ended = command("inspect", config)
 
     assert ended.returncode == 0, ended.stderr
     for index in range(4):
         assert f"clip number {index}" in ended.stdout
 
 
-def test_a_folder_that_holds_the_folder_of_the_run(refuse: Callable[..., str], clip: Path, tmp_path: Path) -> None:
+def test_a_folder_that_holds_the_folder_of_the_run(refuse_here: Callable[..., str], clip: Path, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(clip.read_bytes())
 
-    assert "which the run writes to" in refuse(tmp_path)
+    assert "which the run writes to" in refuse_here(tmp_path)
 
 
 def test_a_caption_without_its_clip_unless_it_is_skipped(
-    refuse: Callable[..., str], zipped: Callable[..., Path], clip: Path, tmp_path: Path, command: Command
+    refuse_here: Callable[..., str], zipped: Callable[..., Path], clip: Path, tmp_path: Path, command: Command
 ) -> None:
-    message = refuse(zipped(of={"a.mp4": clip, "a.txt": "a", "b.txt": "b"}))
+    message = refuse_here(zipped(of={"a.mp4": clip, "a.txt": "a", "b.txt": "b"}))
 
     assert "b.txt: is a caption without media" in message
     assert "data.incomplete: skip" in message
@@ -401,9 +416,9 @@ def test_a_caption_without_its_clip_unless_it_is_skipped(
 
 
 def test_more_than_half_of_the_files_lost_unless_it_is_allowed(
-    refuse: Callable[..., str], zipped: Callable[..., Path], clip: Path, tmp_path: Path, command: Command
+    refuse_here: Callable[..., str], zipped: Callable[..., Path], clip: Path, tmp_path: Path, command: Command
 ) -> None:
-    message = refuse(zipped(of={"a.mp4": clip, "b.mp4": b"no video", "c.mp4": b"none either"}))
+    message = refuse_here(zipped(of={"a.mp4": clip, "b.mp4": b"no video", "c.mp4": b"none either"}))
 
     assert "2 of 3 media files would be left out" in message
     assert "b.mp4" in message
@@ -412,11 +427,11 @@ def test_more_than_half_of_the_files_lost_unless_it_is_allowed(
 
 
 def test_images_mixed_with_videos_if_sound_is_required(
-    refuse: Callable[..., str], zipped: Callable[..., Path], clip: Path, picture: Path
+    refuse_here: Callable[..., str], zipped: Callable[..., Path], clip: Path, picture: Path
 ) -> None:
     archive = zipped(of={"a.mp4": clip, "b.png": picture})
 
-    assert "data.mixed: true" in refuse(archive)
-    assert "images such as 'b.png' have no sound" in refuse(
+    assert "data.mixed: true" in refuse_here(archive)
+    assert "images such as 'b.png' have no sound" in refuse_here(
         archive, "--set", "data.mixed=true", "--set", "input.with_audio=true"
     )

@@ -59,7 +59,6 @@ def _hub_errors(repository: str, revision: str | None) -> Iterator[None]:
     They derive from each other: whoever comes first here is the more telling one.
     """
     from huggingface_hub import errors  # noqa: PLC0415
-    from httpx2 import HTTPError  # noqa: PLC0415
 
     try:
         yield
@@ -78,7 +77,7 @@ def _hub_errors(repository: str, revision: str | None) -> Iterator[None]:
             f"{repository} is no folder here, and the hub shows no model of that name. Check the id; for a private or "
             "gated one set HF_TOKEN to a token that may read it."
         ) from error
-    except (errors.LocalEntryNotFoundError, errors.IncompleteSnapshotError, HTTPError) as error:
+    except (errors.LocalEntryNotFoundError, errors.IncompleteSnapshotError, errors.HTTPError) as error:
         raise _out_of_reach(repository, error) from error
     except errors.HFValidationError as error:
         raise ModelError(f"{repository} is neither a folder nor an id on the hub: {error}") from error

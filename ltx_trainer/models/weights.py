@@ -73,8 +73,9 @@ def load_transformers(
         ModelError: Weights and config do not fit each other.
         MemoryError: Memory ran out, of the computer or of the device.
     """
+    library: Any = model_class
     with _load_errors(str(folder), model_class):
-        model, report = model_class.from_pretrained(
+        model, report = library.from_pretrained(
             folder, local_files_only=True, output_loading_info=True, dtype=dtype, device_map={"": device}
         )
     _check_report(str(folder), report)
@@ -83,8 +84,9 @@ def load_transformers(
 
 def _build_empty(model_class: type[Diffusers], component: Component, config: Mapping[str, object]) -> Diffusers:
     """Build a component without memory for its parameters. Buffers are real, as no file holds some of them."""
+    library: Any = model_class
     with _load_errors(component.origin, model_class), init_empty_weights(include_buffers=False):
-        model = model_class.from_config({**component.config, **config})
+        model = library.from_config({**component.config, **config})
     # Before the weights come: only floating-point parameters could be thawed.
     return model.requires_grad_(requires_grad=False)
 

@@ -79,6 +79,7 @@ class Logs:
 
     def __init__(self, *logs: Log) -> None:
         self._logs = logs
+        self._rendered: int | None = None
 
     def add_step(self, measured: Measured) -> None:
         """Tell every log of one step."""
@@ -91,9 +92,12 @@ class Logs:
             log.add_event(event)
 
     def add_render(self, render: Render) -> None:
-        """Tell every log of a preview."""
+        """Tell every log of a preview, once for each step: the last one is also asked for after the training."""
+        if render.step == self._rendered:
+            return
         for log in self._logs:
             log.add_render(render)
+        self._rendered = render.step
 
 
 def curves_of_step(measured: Measured) -> dict[str, float]:
@@ -113,5 +117,5 @@ def curves_of_event(event: Event) -> dict[str, float]:
     """Give the numbers of an event likewise; only a measurement on held-out clips has any."""
     if event["event"] != "held_out":
         return {}
-    by_sigma = {f"held_out/sigma_{sigma}": loss for sigma, loss in event["by_sigma"].items()}
+    by_sigma = {f"held_out/{name.replace(' ', '/')}": loss for name, loss in event["by_sigma"].items()}
     return {"held_out/loss": event["loss"], **by_sigma}

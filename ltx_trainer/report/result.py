@@ -9,6 +9,9 @@ from typing import Any
 from ltx_trainer.artifacts import Bundle, Clip, LeftOut, Role
 from ltx_trainer.atomic import write_text
 
+RECORD = "dataset.json"
+"""Name of the record of the data in a run's folder."""
+
 
 def write_result(bundle: Bundle, folder: Path) -> Path:
     """Write `result.json` in the schema of the hosted service; urls are `file:` ones."""
@@ -49,7 +52,7 @@ def write_record(
         "trained_on": [_clip(clip, held_out=clip.name in held_out) for clip in clips],
         "left_out": [{"name": item.name, "reason": item.reason} for item in left_out],
     }
-    return _write_json(folder / "dataset.json", record)
+    return _write_json(folder / RECORD, record)
 
 
 def _clip(clip: Clip, *, held_out: bool) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class TrainingProgress:
         if event["event"] == "held_out":
             self._held_out = event["loss"]
 
-    def add_render(self, render: Render) -> None:  # noqa: ARG002 - as every log has it
+    def add_render(self, render: Render) -> None:
         """Show nothing: previews are files."""
 
     def _facts(self, measured: Measured) -> str:

@@ -80,6 +80,7 @@ def _train(
 ) -> None:
     num_steps = settings.input.number_of_steps
     run.measure_held_out()
+    run.save_what_is_new()
     _do_hooks(run, hooks)
     run.leave_if_told()
     while run.step < num_steps:

@@ -117,7 +117,8 @@ class Run:
         self._model = accelerator.prepare_model(transformer)
         self._draws = generator_for(training.seed, "draws", accelerator.process_index)
         torch.manual_seed(derived_seed(training.seed, "global", accelerator.process_index))
-        self._attempts = self._saved_attempts = self._skipped = self._in_a_row = 0
+        self._attempts = self._skipped = self._in_a_row = 0
+        self._saved = self._progress
         self._told_of_dead = False
         self.step = 0
 
@@ -135,8 +136,8 @@ class Run:
         self._optimizer.load_state_dict(dict(state.optimizer))
         restore_random_state(state.random[self._accelerator.process_index], self._draws)
         self.step, self._history = state.step, state.held_out
-        self._attempts = self._saved_attempts = state.attempts
-        self._skipped, self._in_a_row = state.skipped, state.in_a_row
+        self._attempts, self._skipped, self._in_a_row = state.attempts, state.skipped, state.in_a_row
+        self._saved = self._progress
         logger.info("Continuing from step %d (%s).", self.step, path)
 
     def take_step(self) -> StepMetrics | None:
@@ -190,7 +191,12 @@ class Run:
         self._check_health()
         random = gather_object([random_state(self._draws)])
         on_main(lambda: self._write(random))
-        self._saved_attempts = self._attempts
+        self._saved = self._progress
+
+    def save_what_is_new(self) -> None:
+        """Write a checkpoint if the last one lacks something; a run that has spent no batch yet needs none."""
+        if self._attempts > 0 and self._progress != self._saved:
+            self.save()
 
     def leave_if_told(self) -> None:
         """Save and leave, all processes at once, if one of them has been told to stop.
@@ -201,8 +207,7 @@ class Run:
         signal = self._agreed(noted())
         if not signal:
             return
-        if self._attempts > self._saved_attempts:
-            self.save()
+        self.save_what_is_new()
         logger.warning("Told to stop: training goes on from step %d with the same command.", self.step)
         raise Interrupted(signal)
 
@@ -219,6 +224,11 @@ class Run:
             return Adapter(path, ADAPTER_PREFIX, self.step)
         self._average.put()
         return Adapter(path, AVERAGE_PREFIX, self.step)
+
+    @property
+    def _progress(self) -> tuple[int, int]:
+        """What grows with everything that a checkpoint keeps."""
+        return self._attempts, len(self._history)
 
     def _rate(self) -> float:
         return rate_at(

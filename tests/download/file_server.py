@@ -21,6 +21,7 @@ class Served:
         cuts: After how many bytes of the body each answer breaks off, one after the other; then none does.
         announced: Whether the length is.
         stall_seconds: Waited for before the body.
+        pause_seconds: Waited for before each piece of 1000 bytes; 0 sends the body at once.
     """
 
     content: bytes = b""
@@ -31,6 +32,7 @@ class Served:
     cuts: list[int] = field(default_factory=list)
     announced: bool = True
     stall_seconds: float = 0.0
+    pause_seconds: float = 0.0
 
 
 class FileServer:
@@ -82,7 +84,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._head(status, served, len(body), ranged)
         server.ended.wait(served.stall_seconds)
         cut = served.cuts.pop(0) if served.cuts else None
-        self.wfile.write(body[:cut])
+        piece = 1000 if served.pause_seconds else len(body) + 1
+        for start in range(0, len(body[:cut]), piece):
+            server.ended.wait(served.pause_seconds)
+            self.wfile.write(body[:cut][start : start + piece])
         return None
 
     def _answer(self, served: Served) -> tuple[int, bytes, str | None]:

@@ -68,6 +68,7 @@ def test_a_break_is_gone_on_from_where_it_was(get: Get, server: FileServer, show
     server.files["/a.zip"] = Served(CONTENT, cuts=[1000, 2000])
     assert get(server.url("/a.zip")).read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=1000-", "bytes=3000-"]
+    assert [headers.get("If-Range") for _, headers in server.asked] == [None, '"1"', '"1"']
     assert shown.downloads[-1] == ("a.zip", len(CONTENT), len(CONTENT))
 
 
@@ -113,6 +114,14 @@ def test_where_no_part_can_be_asked_for_the_file_is_begun_anew(
 ) -> None:
     server.files["/a.zip"] = Served(CONTENT, cuts=[1000], **served)  # pyright: ignore[reportArgumentType]
     assert get(server.url("/a.zip")).read_bytes() == CONTENT
+    assert "etag" not in served or server.ranges == [None, None]
+
+
+def test_a_rest_that_does_not_begin_where_the_part_ends_is_not_taken(get: Get, server: FileServer) -> None:
+    lie = {"Content-Range": f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}"}
+    server.files["/a.zip"] = Served(CONTENT, cuts=[1000], headers=lie)
+    assert get(server.url("/a.zip")).read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=1000-", None]
 
 
 def test_a_part_longer_than_the_file_is_begun_anew(get: Get, server: FileServer) -> None:
@@ -270,6 +279,13 @@ def test_the_time_of_all_tries_together_is_limited(get: Get, server: FileServer)
         get(server.url("/a.zip"), timeout_minutes=0.005, patience=Patience((0.1,) * 50))
 
 
+def test_the_time_is_limited_while_bytes_still_come(get: Get, server: FileServer, folder: Path) -> None:
+    server.files["/a.zip"] = Served(CONTENT, pause_seconds=0.02)
+    with pytest.raises(DatasetError, match=r"takes more than downloads\.timeout_minutes: 0\.005"):
+        get(server.url("/a.zip"), timeout_minutes=0.005)
+    assert 0 < kept(folder)[".partial"] < len(CONTENT)
+
+
 @pytest.mark.parametrize(
     "served",
     [
@@ -306,6 +322,7 @@ def test_a_status_that_brings_no_file_is_told(get: Get, server: FileServer, stat
 def test_a_note_of_a_download_holds_neither_password_nor_query(get: Get, server: FileServer, folder: Path) -> None:
     server.files["/a.zip?sig=s3cret"] = Served(CONTENT)
     get(server.url("/a.zip?sig=s3cret").replace("//", "//me:pa55@"))
+    get(server.url("/a.zip?sig=s3cret"))
     (note,) = folder.rglob(".facts.json")
     assert json.loads(note.read_text())["url"] == server.url("/a.zip")
     for path in folder.rglob("*"):

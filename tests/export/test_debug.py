@@ -113,6 +113,7 @@ def test_every_clip_has_its_pictures_caption_and_sound_under_its_own_name(write:
         assert archive.read("birds/a finch#scene-002.txt").decode() == "TOK a finch"
         assert archive.read("zoo.txt").decode() == "TOK"
         assert archive.testzip() is None
+        assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 @pytest.mark.parametrize("source", ["sources", "latents"])

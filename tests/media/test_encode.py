@@ -1,5 +1,6 @@
 """Files that are written, read back."""
 
+import os
 import wave
 from fractions import Fraction
 from pathlib import Path
@@ -61,6 +62,36 @@ def test_sound_lasts_as_long_as_the_pictures(
     assert sound is not None
     assert sound.start_seconds == picture.start_seconds == 0
     assert abs(sound.duration_seconds - picture.duration_seconds) <= Fraction(1, rate_hz)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
+def test_the_bytes_of_a_video_do_not_depend_on_the_number_of_processors(tmp_path: Path) -> None:
+    blocks = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    frames = np.stack([np.roll(blocks, 3 * index, 1) for index in range(17)])
+    processors = os.sched_getaffinity(0)
+    one, all_of_them = tmp_path / "one.mp4", tmp_path / "all.mp4"
+
+    write_video(all_of_them, frames, Fraction(24))
+    os.sched_setaffinity(0, {min(processors)})
+    try:
+        write_video(one, frames, Fraction(24))
+    finally:
+        os.sched_setaffinity(0, processors)
+
+    assert one.read_bytes() == all_of_them.read_bytes()
+
+
+def test_a_better_quality_is_nearer_to_the_pictures_given(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    times = midpoint_times(Fraction(0), Fraction(3, 24), 3)
+
+    def distance(crf: int) -> float:
+        write_video(tmp_path / f"{crf}.mp4", frames, Fraction(24), crf=crf)
+        return float(
+            np.abs(decode_frames(tmp_path / f"{crf}.mp4", times, FrameSize(64, 64)).astype(int) - frames).mean()
+        )
+
+    assert distance(10) < distance(35)
 
 
 def test_written_sound_keeps_its_pitch_place_and_level(studio: "Studio", tmp_path: Path) -> None:

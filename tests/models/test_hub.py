@@ -167,23 +167,25 @@ def test_a_gated_model_takes_a_licence_and_a_token(hub: Hub, tmp_path: Path, mon
     assert locate(tmp_path).revision == COMMIT
 
 
-def test_a_repository_that_is_not_there_is_said_to_be_neither_here_nor_there(hub: Hub, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("hub")
+def test_a_repository_that_is_not_there_is_said_to_be_neither_here_nor_there(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"someone/nothing is no folder here, and the hub shows no model of that name"):
         locate(tmp_path, "someone/nothing")
 
 
-def test_a_revision_that_is_not_there_is_named(hub: Hub, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("hub")
+def test_a_revision_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=rf"{REPOSITORY} has no revision 'v9'\. Give a branch, tag or commit"):
         locate(tmp_path, revision="v9")
 
 
-def test_a_commit_can_be_asked_for(hub: Hub, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("hub")
+def test_a_commit_can_be_asked_for(tmp_path: Path) -> None:
     assert locate(tmp_path, revision=COMMIT).revision == COMMIT
 
 
-def test_a_hub_that_does_not_answer_is_told_with_what_works(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("hub")
+def test_a_hub_that_does_not_answer_is_told_with_what_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
 
     with pytest.raises(ModelError, match=r"the hub cannot be reached \(ConnectE.*HF_HUB_OFFLINE=1 takes what is in"):
@@ -211,9 +213,8 @@ def test_a_connection_that_breaks_is_told_with_what_works_and_can_be_taken_up(
     assert read_model(locate(tmp_path), "ltx-2.3").revision == COMMIT
 
 
-def test_what_was_not_fetched_before_is_not_there_offline(
-    hub: Hub, tmp_path: Path, go_offline: Callable[[], None]
-) -> None:
+@pytest.mark.usefixtures("hub")
+def test_what_was_not_fetched_before_is_not_there_offline(tmp_path: Path, go_offline: Callable[[], None]) -> None:
     fetch_files(REPOSITORY, None, ["model_index.json"])
     go_offline()
 
@@ -223,8 +224,9 @@ def test_what_was_not_fetched_before_is_not_there_offline(
         locate(tmp_path, "someone/else")
 
 
+@pytest.mark.usefixtures("hub")
 def test_a_full_disk_is_told_from_a_bug(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_disk: Callable[[int], Path]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_disk: Callable[[int], Path]
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(small_disk(400)))
 
@@ -235,8 +237,9 @@ def test_a_full_disk_is_told_from_a_bug(
         locate(tmp_path)
 
 
+@pytest.mark.usefixtures("hub")
 def test_a_cache_that_cannot_be_written_to_is_named(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_only_disk: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_only_disk: Path
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(read_only_disk))
 

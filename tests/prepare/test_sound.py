@@ -52,8 +52,10 @@ def test_sound_that_is_off_is_not_looked_at(prepare: Prepare, make_video: Make, 
     assert not list(scans.rglob("*audio*"))
 
 
-def test_images_are_silent(prepare: Prepare, make_image: Make) -> None:
-    assert not prepare(make_image("a")).with_audio
+def test_images_are_silent_without_a_word(prepare: Prepare, make_image: Make, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert not prepare(make_image("a")).with_audio
+    assert not caplog.records
 
 
 def test_images_among_videos_make_the_run_silent_and_that_is_said_once(

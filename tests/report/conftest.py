@@ -51,7 +51,7 @@ class Step:
     clips: tuple[str, ...]
 
 
-HELD_OUT = {"event": "held_out", "step": 2, "loss": 0.75, "by_sigma": {"0.1": 0.5, "0.9": 1.0}}
+HELD_OUT = {"event": "held_out", "step": 2, "loss": 0.75, "by_sigma": {"video 0.1": 0.5, "video 0.9": 1.0}}
 
 
 @pytest.fixture

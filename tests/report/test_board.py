@@ -52,8 +52,8 @@ def test_losses_on_held_out_clips_stand_at_their_step(tmp_path: Path, held_out: 
     curves = {name: [(event.step, event.value) for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
     assert curves == {
         "held_out/loss": [(2, 0.75)],
-        "held_out/sigma_0.1": [(2, 0.5)],
-        "held_out/sigma_0.9": [(2, 1.0)],
+        "held_out/video/0.1": [(2, 0.5)],
+        "held_out/video/0.9": [(2, 1.0)],
     }
 
 

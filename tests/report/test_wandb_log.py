@@ -38,7 +38,8 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    """Read the records that W&B keeps on the disk."""
+    """Read the records that W&B keeps on the disk, after it has written the last of them."""
+    wandb.teardown()
     found = []
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
         for content in logged(path.read_bytes()):

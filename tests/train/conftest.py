@@ -89,6 +89,27 @@ class Training:
         return [event for event in self.events if event["event"] == kind]
 
 
+@pytest.fixture(scope="session")
+def load(load: Callable[..., Settings]) -> Callable[..., Settings]:
+    """Load settings that keep activations, which is faster where there are few."""
+    return lambda *overrides: load("training.gradient_checkpointing=false", *overrides)
+
+
+@pytest.fixture(scope="session")
+def fill(fill: Callable[[Settings], CachedSet]) -> Callable[[Settings], CachedSet]:
+    """Encode what a run trains on, once for each request."""
+    found: dict[str, CachedSet] = {}
+
+    def run(settings: Settings) -> CachedSet:
+        of_training = {"rank", "learning_rate", "number_of_steps"}
+        asked = settings.endpoint + settings.input.model_dump_json(exclude=of_training)
+        if asked not in found:
+            found[asked] = fill(settings)
+        return found[asked]
+
+    return run
+
+
 @pytest.fixture
 def training(family: Family, fill: Callable[[Settings], CachedSet], tmp_path: Path) -> Callable[[str], Training]:
     return lambda name: Training(family, fill, tmp_path / name)

@@ -327,18 +327,26 @@ def test_a_run_stopped_after_a_skipped_batch_does_not_take_it_again(
     assert "is skipped: gradient norm nan\n  clip-2: video loss nan at sigma 0." in caplog.text
 
 
-def test_a_gradient_that_is_not_finite_takes_no_step_either(
-    load: Load, training: Callable[[str], Any], spoil: Callable[..., Any]
-) -> None:
+@pytest.mark.usefixtures("handled_signals")
+def test_a_gradient_that_is_not_finite_takes_no_step_either(load: Load, training: Callable[[str], Any]) -> None:
     run = training("gradient")
-    run.fill = spoil(1e4, "clip-2")
+    before: list[dict[str, Tensor]] = []
 
-    run.run(load("training.video_loss_weight=1e16"))
+    def spoil_next_gradient(step: int, transformer: nn.Module, _: CachedSet) -> None:
+        if step == 1:
+            weight = transformer.get_parameter("transformer_blocks.0.attn1.to_q.lora_B.default.weight")
+            handle = weight.register_hook(lambda gradient: (handle.remove(), gradient * torch.inf)[1])
+            before.append(adapter_state(transformer))
+
+    run.on_event = lambda event: event["event"] == "skipped" and os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Interrupted, match="signal 15"):
+        run.run(load(), hooks=[spoil_next_gradient])
 
     (event,) = run.told("skipped")
     assert not isfinite(event["grad_norm"])
     assert all(isfinite(loss) for loss in event["samples"][0]["loss"].values())
-    assert len(run.metrics) == 4
+    assert (event["step"], event["attempt"]) == (1, 2)
+    assert_close(tensors_of(run.folder / "step-000001.safetensors", ADAPTER_PREFIX), before[0], rtol=0, atol=0)
 
 
 def test_ten_batches_in_a_row_that_are_not_finite_end_the_run_and_the_last_is_described(
