@@ -1,7 +1,6 @@
 """The command line: arguments, logging, and the exit status that a run ends with."""
 
 import argparse
-import errno
 import logging
 import os
 import sys
@@ -19,7 +18,7 @@ from rich.logging import RichHandler
 from ltx_trainer import __version__, report
 from ltx_trainer.atomic import disk_errors, make_folder
 from ltx_trainer.config import Settings, read_config, settings_from
-from ltx_trainer.errors import ConfigError, Interrupted, OutOfResources, TrainerError, exit_status_of
+from ltx_trainer.errors import ConfigError, Interrupted, TrainerError, as_known, exit_status_of
 from ltx_trainer.interruption import handle_signals
 
 STAGES = {
@@ -182,7 +181,7 @@ def _end(error: BaseException) -> int:
     if code == 1:
         traceback.print_exception(error)
     # All processes of a launcher end by the same refusal or lack; a bug or a signal may be one process's own.
-    if _is_main_process() or not isinstance(_as_known(error), TrainerError):
+    if _is_main_process() or not isinstance(as_known(error), TrainerError):
         _say(_message_of(error))
     else:
         _let_the_main_process_speak()
@@ -190,26 +189,13 @@ def _end(error: BaseException) -> int:
 
 
 def _code_of(error: BaseException) -> int:
-    return exit_status_of(_as_known(error))
+    return exit_status_of(error)
 
 
 def _message_of(error: BaseException) -> str:
-    known = _as_known(error)
+    known = as_known(error)
     return str(known) if isinstance(known, TrainerError | Interrupted) else f"{type(known).__name__}: {known}"
 
 
 def _say(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)  # noqa: T201 - the message that a command ends with
-
-
-def _as_known(error: BaseException) -> BaseException:
-    """Give memory and disk that ran out their own error."""
-    torch = sys.modules.get("torch")
-    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
-        said = f" ({error})" if str(error) else ""
-        return OutOfResources(f"Memory ran out{said}. A lower input.resolution or fewer frames need less.")
-    # safetensors has an error of its own for it.
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full or (not isinstance(error, TrainerError) and "No space left on device" in str(error)):
-        return OutOfResources(f"No space left on the disk: {error}.")
-    return error

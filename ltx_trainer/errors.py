@@ -17,6 +17,8 @@ A message says what was found, what is allowed, and what would work.
     Interrupted          130/143   SIGINT or SIGTERM; a BaseException, as KeyboardInterrupt is
 """
 
+import errno
+import sys
 from typing import ClassVar
 
 
@@ -88,10 +90,22 @@ class Interrupted(BaseException):
         self.signal_number = signal_number
 
 
+def as_known(error: BaseException) -> BaseException:
+    """Give memory and disk that ran out their own error, whichever library said so; any other error as it is."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        said = f" ({error})" if str(error) else ""
+        return OutOfResources(f"Memory ran out{said}. A lower input.resolution or fewer frames need less.")
+    # safetensors has an error of its own for it.
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or (not isinstance(error, TrainerError) and "No space left on device" in str(error)):
+        return OutOfResources(f"No space left on the disk: {error}.")
+    return error
+
+
 def exit_status_of(error: BaseException) -> int:
     """Give the exit status that `error` ends the process with; 1 is kept for bugs."""
-    if isinstance(error, Interrupted):
-        return 128 + error.signal_number
-    if isinstance(error, TrainerError):
-        return error.exit_status
-    return 1
+    known = as_known(error)
+    if isinstance(known, Interrupted):
+        return 128 + known.signal_number
+    return known.exit_status if isinstance(known, TrainerError) else 1

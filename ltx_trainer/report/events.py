@@ -20,7 +20,7 @@ from ltx_trainer import __version__
 from ltx_trainer.artifacts import Bundle, LeftOut, Render
 from ltx_trainer.atomic import disk_errors, make_folder, write_bytes
 from ltx_trainer.config import Settings, settings_as_yaml
-from ltx_trainer.errors import Interrupted, TrainerError, exit_status_of
+from ltx_trainer.errors import Interrupted, TrainerError, as_known, exit_status_of
 from ltx_trainer.report.logs import Event, Measured
 
 logger = logging.getLogger(__name__)
@@ -199,7 +199,7 @@ def _tell_the_end(events: Events, error: BaseException) -> None:
     told: Event = (
         {"event": "stopped", "signal": error.signal_number}
         if isinstance(error, Interrupted)
-        else {"event": "failed", "code": exit_status_of(error), "message": str(error) or type(error).__name__}
+        else {"event": "failed", "code": exit_status_of(error), "message": str(as_known(error)) or type(error).__name__}
     )
     try:
         events.add_event(told)

@@ -23,7 +23,7 @@ class Hub:
         repositories: The folder of each repository by its id.
         gated: Ids whose files take the token `hf_good`.
         fetched: Files that were sent.
-        requests: How many requests came.
+        asked: Paths of all requests.
         is_broken: Answers everything with an error of its own.
         cuts_at: Sends no more bytes of a file than this, then hangs up.
     """
@@ -32,7 +32,7 @@ class Hub:
     repositories: dict[str, Path] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     fetched: list[str] = field(default_factory=list)
-    requests: int = 0
+    asked: list[str] = field(default_factory=list)
     is_broken: bool = False
     cuts_at: int | None = None
 
@@ -66,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         hub: Hub = self.server.hub  # pyright: ignore[reportAttributeAccessIssue]
-        hub.requests += 1
+        hub.asked.append(self.path)
         steps = unquote(urlsplit(self.path).path).strip("/").split("/")
         asks_api = steps[:2] == ["api", "models"]
         owner, name, *rest = steps[2:] if asks_api else steps

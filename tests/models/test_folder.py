@@ -225,6 +225,12 @@ def test_a_file_beside_the_tokenizer_does_not_change_what_prompts_depend_on(own_
     assert component_files(read_model(own_miniature, "ltx-2.3"), "text_encoder") == before
 
 
+def test_a_folder_says_what_it_is_by_its_scheduler(miniature_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read_model(miniature_folder, "ltx-2.3")
+
+    assert caplog.messages == []
+
+
 def test_an_eight_bit_base_is_refused(own_miniature: Path) -> None:
     import torch  # noqa: PLC0415 - the other tests of this module need no torch
 

@@ -63,11 +63,11 @@ def test_a_model_without_a_name_of_its_own_is_called_by_its_id(hub: Hub, own_min
 
 def test_a_filled_cache_is_enough_offline(hub: Hub, tmp_path: Path, go_offline: Callable[[], None]) -> None:
     located = locate(tmp_path)
-    requests = hub.requests
+    asked = len(hub.asked)
     go_offline()
 
     assert locate(tmp_path) == located
-    assert hub.requests == requests
+    assert len(hub.asked) == asked
 
 
 def test_small_files_come_before_weights(hub: Hub, tmp_path: Path) -> None:
@@ -78,6 +78,12 @@ def test_small_files_come_before_weights(hub: Hub, tmp_path: Path) -> None:
         hub.fetched[:first_weights]
     )
     assert all(name.endswith(".json") for name in hub.fetched[:first_weights])
+
+
+def test_a_branch_is_looked_up_once_so_that_no_two_commits_are_mixed(hub: Hub, tmp_path: Path) -> None:
+    locate(tmp_path)
+
+    assert sum("main" in path for path in hub.asked) == 1
 
 
 def test_only_what_the_family_needs_is_fetched(hub: Hub, own_miniature: Path, tmp_path: Path) -> None:
@@ -133,7 +139,7 @@ def test_a_repository_whose_name_says_so_is_not_even_asked_for(hub: Hub, tmp_pat
     with pytest.raises(ModelError, match=f"its name says {word.lower()}.*allow_unsuitable_base: true"):
         locate(tmp_path, f"someone/LTX-2.3-{word}")
 
-    assert hub.requests == 0
+    assert hub.asked == []
 
 
 def test_another_family_is_refused_before_its_weights_come(hub: Hub, own_miniature: Path, tmp_path: Path) -> None:

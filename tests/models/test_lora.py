@@ -401,6 +401,23 @@ def test_a_warm_start_is_checked_without_its_weights(family: Family, transformer
         check_warm_start(tmp_path / "lora.safetensors", modules, 16)
 
 
+@pytest.mark.parametrize(
+    ("prefix", "module"),
+    [
+        ("diffusion_model", "patchify_proj"),
+        ("model.diffusion_model", "patchify_proj"),
+        ("diffusion_model", "proj_in"),
+        ("transformer", "proj_in"),
+    ],
+)
+def test_a_module_is_found_by_its_original_name(tmp_path: Path, prefix: str, module: str) -> None:
+    pair = {"lora_A": torch.zeros(4, 16), "lora_B": torch.zeros(64, 4)}
+    named = {f"{prefix}.{module}.{matrix}.weight": tensor for matrix, tensor in pair.items()}
+    save_file(named, tmp_path / "lora.safetensors")
+
+    assert check_warm_start(tmp_path / "lora.safetensors", ["proj_in"], 4).pairs["proj_in"].rank == 4
+
+
 @pytest.mark.parametrize("content", [None, b"", b"not a LoRA at all"])
 def test_a_file_that_cannot_be_read_is_no_warm_start(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:

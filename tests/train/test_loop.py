@@ -31,14 +31,14 @@ HARD_TO_CONTINUE = (
     "lora.dropout=0.3",
     "training.caption_dropout=0.5",
     "training.accumulation=2",
-    "training.batch_size=2",
     "training.checkpoint_interval=2",
     "training.ema_decay=0.5",
     "noise.levels=per_stream",
     "optimizer.schedule=cosine",
     "optimizer.warmup_steps=1",
     "held_out.fraction=0.25",
-    "held_out.interval=1",
+    "held_out.interval=2",
+    "held_out.sigmas=[0.5]",
 )
 
 
