@@ -31,7 +31,8 @@ class ModelSection(Section):
     """Branch, tag or commit of the text encoder's hub id. None: its main branch."""
 
     allow_unsuitable_base: bool = False
-    """Train on a distilled, 8-bit or GGUF base all the same. LoRAs trained on one come out with little effect."""
+    """Train on a distilled or 8-bit base all the same. LoRAs trained on one come out with little effect. A GGUF file, and
+    weights with scales of their own, cannot be loaded."""
 
     lora: Path | None = None
     """A LoRA file whose weights training starts from: a warm start, not a continuation."""
