@@ -335,7 +335,9 @@ def _read_base(settings: Settings, space: Space) -> ModelFacts:
 
 
 def _check_adapter(settings: Settings, facts: ModelFacts, *, with_audio: bool) -> None:
-    """Refuse LoRA targets that no block has or that a silent run cannot train, and a warm start that does not fit."""
+    """Refuse an adapter that no block has or that a silent run cannot train, and a warm start that does not fit."""
+    if settings.training.video_loss_weight == 0 and not with_audio:
+        raise ConfigError("training.video_loss_weight 0 leaves nothing to learn in a silent run. 1 works.")
     groups = settings.lora_targets(with_audio=with_audio)
     check_groups(groups, with_audio=with_audio)
     if settings.model.lora is not None:

@@ -3,7 +3,8 @@
 python scripts/kill_check.py --kills 20
 python scripts/kill_check.py --at checkpoint --at preview --at export
 
-A kill is SIGKILL, at a random moment or inside the writing of the file named by `--at`. The LoRA, its config, the last
+A kill is SIGKILL: a random number of events and a random moment after the run went on, so that the kills are spread
+over its whole length, or inside the writing of the file named by `--at`. The LoRA, its config, the last
 checkpoint, the previews, and the losses and order of the data in events.jsonl must be equal byte for byte. The exit
 status is 1 if they are not.
 """
@@ -23,7 +24,7 @@ endpoint: fal-ai/ltx23-trainer-v2/t2v
 input:
   training_data_url: {archive}
   rank: 8
-  number_of_steps: 12
+  number_of_steps: {steps}
   number_of_frames: 9
   resolution: low
   validation: [{{prompt: a red circle}}, {{prompt: a blue square}}]
@@ -34,7 +35,7 @@ lora: {{dropout: 0.2}}
 optimizer: {{schedule: cosine, warmup_steps: 2}}
 training: {{checkpoint_interval: 3, accumulation: 2, caption_dropout: 0.3, ema_decay: 0.9}}
 held_out: {{fraction: 0.2, interval: 4}}
-validation: {{steps: 4, interval: 5}}
+validation: {{steps: 4, interval: {interval}}}
 paths: {{cache: {cache}}}
 """
 
@@ -45,7 +46,10 @@ BEING_WRITTEN = {
 }
 """The file that is there only while a part of the run writes."""
 
-SAME_IN_ALL_RUNS = ("lora.safetensors", "config.json", "checkpoints/step-000012.safetensors")
+STEPS = 12
+STEPS_A_KILL = 2
+MOST_EVENTS = 6
+LONGEST_WAIT_SECONDS = 1.0
 OF_ITS_OWN = frozenset({"time", "seconds", "memory_bytes"})
 """What the events of two equal runs differ in."""
 
@@ -66,16 +70,15 @@ def main() -> None:
 def _check(folder: Path, num_kills: int, writes: Sequence[str], moments: random.Random) -> list[str]:
     archive, config = folder / "clips.zip", folder / "run.yaml"
     subprocess.run([sys.executable, str(Path(__file__).with_name("make_demo.py")), str(archive)], check=True)
-    config.write_text(CONFIG.format(archive=archive, cache=folder / "cache"))
+    steps = STEPS + STEPS_A_KILL * num_kills
+    config.write_text(CONFIG.format(archive=archive, cache=folder / "cache", steps=steps, interval=steps // 2 - 1))
     whole, killed = folder / "undisturbed", folder / "killed"
-    began = time.monotonic()
     _finish(config, whole)
-    length = time.monotonic() - began
     for number in range(1, num_kills + 1):
-        reached = _kill_after(moments.uniform(0, length), config, killed)
-        _say(f"kill {number} of {num_kills}: {reached}")
+        num_events, seconds = moments.randint(0, MOST_EVENTS), moments.uniform(0, LONGEST_WAIT_SECONDS)
+        _say(f"kill {number} of {num_kills}: {_kill_after(num_events, seconds, config, killed)}")
     for write in writes:
-        _say(f"kill in the write of a {write}: {_kill_inside(BEING_WRITTEN[write], config, killed)}")
+        _say(f"kill in the write of the {write}: {_kill_inside(BEING_WRITTEN[write], config, killed)}")
     _finish(config, killed)
     return list(_differences(whole, killed))
 
@@ -88,13 +91,22 @@ def _finish(config: Path, output: Path) -> None:
     subprocess.run(_command(config, output), check=True, stdout=subprocess.DEVNULL)
 
 
-def _kill_after(seconds: float, config: Path, output: Path) -> str:
+def _kill_after(num_events: int, seconds: float, config: Path, output: Path) -> str:
+    """Kill some time after the run has told of so many more events; 0 of them is while it starts."""
+    awaited = _num_events(output) + num_events
     with subprocess.Popen(_command(config, output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-        try:
-            run.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            run.kill()
-    return f"after {seconds:.2f} s, {_reached(output)}"
+        while run.poll() is None and _num_events(output) < awaited:
+            time.sleep(0.01)
+        time.sleep(seconds)
+        if run.poll() is not None:
+            raise SystemExit(f"The run ended with {run.returncode} before it was killed.")
+        run.kill()
+    return f"{num_events} events and {seconds:.2f} s on, {_reached(output)}"
+
+
+def _num_events(output: Path) -> int:
+    path = output / "events.jsonl"
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
 def _kill_inside(pattern: str, config: Path, output: Path) -> str:
@@ -114,8 +126,9 @@ def _reached(output: Path) -> str:
 
 
 def _differences(whole: Path, killed: Path) -> Iterator[str]:
-    previews = sorted(str(path.relative_to(whole)) for path in whole.glob("previews/*/*"))
-    for name in (*SAME_IN_ALL_RUNS, *previews):
+    last = max(whole.glob("checkpoints/*.safetensors"))
+    files = [whole / "lora.safetensors", whole / "config.json", last, *sorted(whole.glob("previews/*/*"))]
+    for name in (str(path.relative_to(whole)) for path in files):
         if not (killed / name).is_file() or (whole / name).read_bytes() != (killed / name).read_bytes():
             yield name
     if _told(whole) != _told(killed):

@@ -13,12 +13,12 @@ def test_a_killed_run_ends_with_the_bytes_of_an_undisturbed_one() -> None:
     ended = subprocess.run(arguments, capture_output=True, text=True, check=False)
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "kill in the write of a preview: .item-1.partial.mp4 left, newest checkpoint none" in ended.stdout
+    assert "kill in the write of the preview: .item-1.partial.mp4 left, newest checkpoint none" in ended.stdout
     assert (
-        "kill in the write of a checkpoint: .step-000003.partial.safetensors left, newest checkpoint none"
+        "kill in the write of the checkpoint: .step-000003.partial.safetensors left, newest checkpoint none"
         in ended.stdout
     )
     assert (
-        "kill in the write of a export: .lora.partial.safetensors left, newest checkpoint step-000012" in ended.stdout
+        "kill in the write of the export: .lora.partial.safetensors left, newest checkpoint step-000012" in ended.stdout
     )
     assert ended.stdout.endswith("equal byte for byte\n")

@@ -320,6 +320,8 @@ class Settings(Section):
                 f"optimizer.warmup_steps {self.optimizer.warmup_steps} must be less than "
                 f"input.number_of_steps {self.input.number_of_steps}"
             )
+        if self.training.video_loss_weight == self.training.audio_loss_weight == 0:
+            raise ValueError("training.video_loss_weight and training.audio_loss_weight are both 0: nothing is learnt")
         self._check_optimizer()
         return self
 
@@ -329,6 +331,13 @@ class Settings(Section):
             raise ValueError(
                 f"optimizer.schedule {schedule} and optimizer.name schedule_free exclude each other; constant works"
             )
+        if name == "schedule_free" and self.training.ema_decay is not None:
+            raise ValueError(
+                "training.ema_decay and optimizer.name schedule_free exclude each other, since it keeps an average "
+                "itself; null works"
+            )
+        if name == "schedule_free" and self.optimizer.betas[0] == 0:
+            raise ValueError("optimizer.betas begins with 0, which schedule_free cannot average with; 0.9 works")
         if name == "prodigy" and self.input.learning_rate < MIN_PRODIGY_RATE:
             raise ValueError(
                 f"input.learning_rate {self.input.learning_rate} is a factor on the rate that prodigy finds; 1 works"

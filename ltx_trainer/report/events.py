@@ -155,8 +155,8 @@ def describe_result(bundle: Bundle) -> Event:
 
 
 def kind_at(event: Event) -> str:
-    """Name the kind of an event with its step, by which equal runs tell the same number of them."""
-    return f"{event['event']} {event.get('step')}"
+    """Name the kind of an event with its step, and with its attempt at it, by which equal runs tell the same number of them."""
+    return f"{event['event']} {event.get('step')} {event.get('attempt')}"
 
 
 def _take_over(path: Path, start: int) -> Counter[str]:

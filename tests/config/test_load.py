@@ -86,6 +86,8 @@ def test_an_aspect_ratio_without_quotes_is_not_a_sexagesimal_number(config: Path
         ("version=99.0.0", r"written by a newer release; this is .* Install 99\.0\.0 or newer"),
         ("version=soon", r"is not a version, such as 0\.1\.0"),
         ("optimizer={name: schedule_free, schedule: cosine}", r"exclude each other; constant works"),
+        ("optimizer={name: schedule_free, betas: [0.0, 0.9]}", r"schedule_free cannot average with; 0\.9 works"),
+        ("training={video_loss_weight: 0, audio_loss_weight: 0}", r"are both 0: nothing is learnt"),
         ("optimizer.name=prodigy", r"input\.learning_rate .* is a factor on the rate that prodigy finds; 1 works"),
         ("data.incomplete=maybe", r"Input should be 'refuse' or 'skip'"),
         ("input.validation=[{prompt: a, image_url: b.png}]", r"image_url has no meaning in t2v"),
@@ -143,3 +145,8 @@ def test_a_hosted_body_keeps_the_hosted_leniency_unless_the_file_says_otherwise(
     assert (load_settings(config).data.max_left_out, load_settings(config).data.incomplete) == (0.5, "refuse")
     assert (hosted.data.max_left_out, hosted.data.incomplete) == (1.0, "skip")
     assert (strict.data.max_left_out, strict.data.incomplete) == (0.1, "refuse")
+
+
+def test_an_average_beside_schedule_free_is_refused(config: Path) -> None:
+    with pytest.raises(ConfigError, match=r"ema_decay and optimizer\.name schedule_free exclude each other"):
+        load_settings(config, overrides=["optimizer.name=schedule_free", "training.ema_decay=0.9"])

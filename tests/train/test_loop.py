@@ -22,6 +22,7 @@ from ltx_trainer.interruption import noted, unless_stopped
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import adapter_state
 from ltx_trainer.train import StepMetrics
+from ltx_trainer.train.order import BatchOrder
 from ltx_trainer.validate import render_previews, sampling_of
 
 CPU = torch.device("cpu")
@@ -287,24 +288,30 @@ def test_clips_of_two_lengths_are_trained_in_batches_of_one_length(
 def test_a_batch_that_is_not_finite_is_spent_and_told_and_no_step_is_taken(
     load: Load, training: Callable[[str], Any], spoil: Callable[..., Any]
 ) -> None:
-    settings = load("training.checkpoint_interval=1", "training.ema_decay=0.9", "lora.dropout=0.3")
+    settings = load(
+        "input.number_of_steps=7", "training.checkpoint_interval=1", "training.ema_decay=0.9", "lora.dropout=0.3"
+    )
     straight, stopped = training("straight"), training("stopped")
     straight.fill = stopped.fill = spoil(torch.inf, "clip-2")
 
     straight.run(settings)
-    stopped.run(settings, stop_after=2)
+    stopped.run(settings, stop_after=5)
     stopped.run(settings)
 
-    assert same_end(straight, stopped)
-    assert [item.step for item in straight.metrics] == [1, 2, 3, 4]
-    assert all("clip-2" not in item.clips and isfinite(item.loss["loss"]) for item in straight.metrics)
-    (event, *_) = straight.told("skipped")
-    assert event["samples"][0]["clip"] == "clip-2"
-    assert not isfinite(event["samples"][0]["loss"]["video"])
-    assert 0 < event["samples"][0]["sigma"]["video"] < 1
-    assert straight.metrics[-1].skipped == len(straight.told("skipped")) == 1
-    # Four clips make an epoch: the one that is left over comes after the one that is skipped.
-    assert event["step"] + 1 == event["attempt"]
+    ends = [run.folder / "step-000007.safetensors" for run in (straight, stopped)]
+    assert ends[0].read_bytes() == ends[1].read_bytes()
+    assert [item.step for item in straight.metrics] == [1, 2, 3, 4, 5, 6, 7]
+    assert all(isfinite(item.loss["loss"]) for item in straight.metrics)
+    order = BatchOrder("aaaa", 1, settings.training.seed)
+    dealt = [f"clip-{order.batch(index)[0]}" for index in range(9)]
+    assert [item.clips[0] for item in straight.metrics] == [clip for clip in dealt if clip != "clip-2"]
+    events = straight.told("skipped")
+    assert [event["attempt"] - 1 for event in events] == [place for place in range(9) if dealt[place] == "clip-2"]
+    assert [event["in_a_row"] for event in events] == [1, 1]
+    assert straight.metrics[-1].skipped == 2
+    assert {sample["clip"] for event in events for sample in event["samples"]} == {"clip-2"}
+    assert not isfinite(events[0]["samples"][0]["loss"]["video"])
+    assert 0 < events[0]["samples"][0]["sigma"]["video"] < 1
 
 
 @pytest.mark.usefixtures("handled_signals")
@@ -364,6 +371,23 @@ def test_ten_batches_in_a_row_that_are_not_finite_end_the_run_and_the_last_is_de
     assert exit_status_of(caught.value) == 3
     assert [event["in_a_row"] for event in run.told("skipped")] == list(range(1, 11))
     assert not list(run.folder.glob("*"))
+
+
+@pytest.mark.usefixtures("handled_signals")
+def test_batches_in_a_row_are_counted_on_when_a_run_continues(
+    load: Load, training: Callable[[str], Any], spoil: Callable[..., Any]
+) -> None:
+    run = training("diverged")
+    run.fill = spoil(torch.inf, *(f"clip-{index}" for index in range(4)))
+    run.on_event = lambda event: event.get("in_a_row") == 5 and os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="signal 15"):
+        run.run(load())
+    run.on_event = lambda _: None
+    with pytest.raises(TrainingDiverged, match="10 batches in a row"):
+        run.run(load())
+
+    assert [event["in_a_row"] for event in run.told("skipped")] == list(range(1, 11))
 
 
 def test_an_adapter_that_is_not_finite_is_not_saved(load: Load, training: Callable[[str], Any]) -> None:
