@@ -1,13 +1,14 @@
 """The command line: arguments, logging, and the exit status that a run ends with."""
 
 import argparse
+import json
 import logging
 import os
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ STAGES = {
     "run": "validate, then export the LoRA: the whole way from a zip to a LoRA",
 }
 
-LONGEST_SPEECH_SECONDS = 30
+LONGEST_SPEECH_SECONDS = 10
 """How long other processes give the main one to come to the same error."""
 
 QUIET_LIBRARIES = {
@@ -62,7 +63,7 @@ def _obey(options: argparse.Namespace) -> None:
     else:
         data = read_config(options.config, request=options.input, overrides=options.set)
         output = _output_folder(data, options)
-        with _owned(output) if _is_main_process() else nullcontext():
+        with _owned(output) if _is_main_process() else _following(output):
             _run(settings_from(data, options.config), output, options.command)
 
 
@@ -143,16 +144,45 @@ def _write_miniature(name: str, folder: Path) -> None:
     write_miniature(name, folder)
 
 
-def _let_the_main_process_speak() -> None:
-    """Wait, because a launcher ends all processes as soon as one has ended, and the main one tells the error."""
-    with suppress(Interrupted):
-        time.sleep(LONGEST_SPEECH_SECONDS)
+@contextmanager
+def _following(output: Path) -> Iterator[None]:
+    """In a process beside the main one, tell an error that the main one does not come to by itself."""
+    began = time.time()
+    try:
+        yield
+    except Exception as error:
+        if not _has_the_main_process_spoken(output, began):
+            _say(_message_of(error))
+            _leave_status(output, error)
+        raise
+
+
+def _has_the_main_process_spoken(output: Path, began: float) -> bool:
+    """Wait for it: a launcher ends all processes as soon as one has ended."""
+    last = time.monotonic() + LONGEST_SPEECH_SECONDS
+    try:
+        while not _is_told(output, began) and time.monotonic() < last:
+            time.sleep(0.1)
+    except Interrupted:
+        return True
+    return _is_told(output, began)
+
+
+def _is_told(output: Path, began: float) -> bool:
+    """Say whether the status of the run's folder has got its code since a time."""
+    path = output / report.STATUS
+    return path.is_file() and path.stat().st_mtime >= began and json.loads(path.read_text())["code"] is not None
 
 
 def _leave_status(output: Path, error: BaseException) -> None:
-    """Write the status; where even that fails, the exit status still tells."""
+    """Write the status; where even that fails, the exit status still tells.
+
+    What another process has told stays where this one only lost its connection to it, or was ended for it.
+    """
+    if _is_told(output, began=0) and not isinstance(as_known(error), TrainerError):
+        return
     try:
-        report.write_status(output, code=_code_of(error), message=_message_of(error))
+        report.write_status(output, code=exit_status_of(error), message=_message_of(error))
     except TrainerError as second:
         _say(f"status.json is missing: {second}")
 
@@ -177,19 +207,13 @@ def _is_main_process() -> bool:
 
 def _end(error: BaseException) -> int:
     """Say what ended the run, on standard error, and give its exit status."""
-    code = _code_of(error)
+    code = exit_status_of(error)
     if code == 1:
         traceback.print_exception(error)
-    # All processes of a launcher end by the same refusal or lack; a bug or a signal may be one process's own.
+    # Of what was foreseen, the main process tells, or the one that it happened to.
     if _is_main_process() or not isinstance(as_known(error), TrainerError):
         _say(_message_of(error))
-    else:
-        _let_the_main_process_speak()
     return code
-
-
-def _code_of(error: BaseException) -> int:
-    return exit_status_of(error)
 
 
 def _message_of(error: BaseException) -> str:

@@ -5,10 +5,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ltx_trainer.artifacts import Clip, Clips
+from ltx_trainer.artifacts import CachedSet, Clip, Clips
 from ltx_trainer.config import Settings
 from ltx_trainer.errors import CheckpointError
 
@@ -75,6 +76,17 @@ def run_identity(settings: Settings, clips: Clips, num_processes: int) -> Identi
     }
 
 
+def encoded_identity(cached: CachedSet) -> Mapping[str, str]:
+    """Name what each clip became, and what stands in for a dropped caption.
+
+    The names of cached tensors hold the media, the captions, and the weights and releases that encoded them.
+    """
+    files = {example.name: (example.video, example.audio, example.prompt) for example in cached.examples}
+    named = {name: [path.stem for path in paths if path is not None] for name, paths in files.items()}
+    named["the empty text"] = [cached.empty_prompt.stem]
+    return {name: hashlib.sha256(" ".join(stems).encode()).hexdigest()[:16] for name, stems in named.items()}
+
+
 def checkpoints_in(folder: Path) -> list[Path]:
     """List the checkpoints of a folder by step; files of other names are not ours."""
     named = (path for path in folder.glob("step-*.safetensors") if re.fullmatch(r"step-\d{6,}", path.stem))
@@ -110,10 +122,12 @@ def newest_whole(folder: Path) -> Newest:
     damaged: dict[Path, str] = {}
     for path in reversed(checkpoints_in(folder)):
         try:
-            metadata = _verified_metadata(path)
-        except PermissionError as error:
-            raise CheckpointError(f"{path} cannot be read: {error.strerror}. Change who may read it.") from error
-        except (ValueError, RecursionError, OSError) as error:
+            facts = path.stat()
+            metadata = _verified_metadata(path, facts.st_size, facts.st_mtime_ns)
+        except OSError as error:
+            # The disk may give it at the next try, so it does not count as damaged.
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}. See to that and run again.") from error
+        except (ValueError, RecursionError) as error:
             damaged[path] = str(error)
         else:
             _check_format(path, metadata)
@@ -152,14 +166,15 @@ def check_checkpoint(path: Path, metadata: Mapping[str, str], identity: Identity
         )
 
 
-def _verified_metadata(path: Path) -> dict[str, str]:
-    """Read the metadata of a file that is whole.
+@lru_cache
+def _verified_metadata(path: Path, size: int, _changed: int) -> dict[str, str]:
+    """Read the metadata of a file that is whole, once for each size and time of change.
 
     Raises:
         ValueError: It is not; with what is wrong.
     """
     with path.open("rb") as file:
-        head = _head_of(file, path.stat().st_size)
+        head = _head_of(file, size)
         metadata = _metadata_in(head)
         digest = metadata.get(SEAL)
         if digest is None:

@@ -1,5 +1,6 @@
 """SIGINT and SIGTERM: noted where work must first be put in order, and leaving at once everywhere else."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,9 @@ from ltx_trainer.errors import Interrupted
 
 ECHO_SECONDS = 2.0
 """A launcher passes on what a terminal already sent to every process: within this time it is one wish, not two."""
+
+LAUNCHER = "TORCHELASTIC_RUN_ID"
+"""Variable that such a launcher sets."""
 
 Result = TypeVar("Result")
 
@@ -75,9 +79,13 @@ def _handle(number: int, _frame: FrameType | None) -> None:
     if not _state.deferring:
         raise Interrupted(number)
     if _state.noted:
-        if time.monotonic() - _state.noted_at > ECHO_SECONDS:
+        if not _is_echo():
             raise Interrupted(number)
         return
     _state.noted, _state.noted_at = number, time.monotonic()
     if _state.breakable:
         raise _Broken(number)
+
+
+def _is_echo() -> bool:
+    return LAUNCHER in os.environ and time.monotonic() - _state.noted_at <= ECHO_SECONDS

@@ -19,10 +19,10 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from ltx_trainer import report
-from ltx_trainer.artifacts import CachedSet, Clips, LeftOut, Manifest, Preview, Role
+from ltx_trainer.artifacts import Adapter, Bundle, CachedSet, Clips, LeftOut, Manifest, Preview, Render
 from ltx_trainer.atomic import make_folder, write_text
 from ltx_trainer.config import REQUEST_FRAMES_FACTOR, Settings, settings_as_yaml
-from ltx_trainer.continuation import Identity, check_newest, run_identity
+from ltx_trainer.continuation import Identity, check_newest, encoded_identity, run_identity
 from ltx_trainer.download import fetch
 from ltx_trainer.errors import ConfigError
 from ltx_trainer.geometry import ClipShape
@@ -33,8 +33,11 @@ from ltx_trainer.report.wandb_log import check_wandb, open_wandb
 
 if TYPE_CHECKING:
     import torch
+    from accelerate import Accelerator
+    from torch import nn
 
     from ltx_trainer.models.family import Family
+    from ltx_trainer.validate import Previews
 
 logger = logging.getLogger(__name__)
 
@@ -115,14 +118,15 @@ def look(settings: Settings, space: Space, console: Console | None = None) -> Pl
     make_folder(space.cache)
     show = report.download_progress(console or Console(quiet=True))
     find = partial(fetch, folder=space.cache / "downloads", limits=settings.downloads, show=show)
+    source = find(request.training_data_url, what="input.training_data_url")
     # Of several processes one does the work; the others wait and find it done.
     with _locked(space.cache / ".lock"):
-        source = find(request.training_data_url, what="input.training_data_url")
         manifest = ingest_archive(source, mode, space.cache, mixed=settings.data.mixed, ours=[space.output])
-        check_complete(manifest, settings.data)
-        facts = _read_base(settings, space)
-        shape, preview_shape = _training_shape(facts, settings), _preview_shape(facts, settings)
-        previews = prepare_previews(request, preview_shape, find)
+    check_complete(manifest, settings.data)
+    facts = _read_base(settings, space)
+    shape, preview_shape = _training_shape(facts, settings), _preview_shape(facts, settings)
+    previews = prepare_previews(request, preview_shape, find)
+    with _locked(space.cache / ".lock"):
         clips = prepare_clips(
             request,
             mode,
@@ -141,160 +145,226 @@ def look(settings: Settings, space: Space, console: Console | None = None) -> Pl
 def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Console) -> None:
     """Encode, train, render and export."""
     # torch takes seconds to import; a run that is refused above never comes here.
-    from ltx_trainer import cache, export, train, validate
     from ltx_trainer.models.family import open_family
     from ltx_trainer.processes import make_accelerator, on_main
 
-    request, with_audio = settings.input, plan.clips.with_audio
     accelerator, dtype = make_accelerator(settings.training.precision)
     main = accelerator.is_main_process
-    family = open_family(plan.facts)
-    sampling = validate.sampling_of(settings, family)
-
-    cached = cache.fill_cache(
-        family,
-        plan.clips,
-        plan.previews,
-        request.validation_negative_prompt,
-        space.cache,
-        still_crf=settings.validation.still_crf,
-        accelerator=accelerator,
-        track=report.track(console),
-    )
-    check_loss(plan.manifest, plan.clips, settings.data, failed=cached.left_out)
-    base = cache.digest_of(family, "transformer", space.cache)
-    identity = _whole_identity(plan, cached, base, dtype)
-    start = check_newest(space.checkpoints, identity, request.number_of_steps)
-    _, held_out = train.split_held_out(cached.examples, settings)
+    job = _Job(settings, space, plan, open_family(plan.facts), accelerator, dtype, console)
+    encoded = _encode(job)
     if main:
-        _record(settings, space, plan, cached, frozenset(example.name for example in held_out), console)
-    debug_dataset = on_main(lambda: _debug_dataset(settings, space, plan, cached, family, accelerator.device))
+        _record(job, encoded)
+    debug_dataset = on_main(lambda: _debug_dataset(job, encoded))
     if until is Stage.PREPARE:
         return
-
-    checkpointing = settings.training.gradient_checkpointing
-    with (
-        _open_logs(settings, space, console, start=start, enabled=main) as logs,
-        family.transformer(accelerator.device, dtype, gradient_checkpointing=checkpointing) as transformer,
-    ):
-        logs.add_event(report.describe_start(settings, step=start, processes=accelerator.num_processes))
-        logs.add_event(_describe_data(plan, cached, len(held_out)))
-        _attach_adapter(settings, family, transformer, with_audio=with_audio)
-        previews = validate.Previews(
-            family,
-            transformer,
-            cached,
-            sampling,
-            space.output / "previews",
-            accelerator,
-            base=f"{base} {dtype}",
-            on_render=logs.add_render,
-        )
-        adapter = train.train_adapter(
-            settings,
-            family,
-            transformer,
-            cached,
-            space.checkpoints,
-            identity=identity,
-            accelerator=accelerator,
-            hooks=[train.Hook(settings.validation.interval, previews.render)],
-            observers=[logs.add_step],
-            on_event=logs.add_event,
-        )
+    with _open_logs(job, encoded) as logs, _transformer(job) as transformer:
+        previews = _previews(job, encoded, transformer, logs)
+        adapter = _train(job, encoded, transformer, previews, logs)
         if until is Stage.TRAIN:
             return
         render = previews.render(adapter.step)
         if until is Stage.VALIDATE or not main:
             return
-        bundle = export.write_bundle(
-            settings,
-            family,
-            adapter,
-            render,
-            space.output,
-            shape=plan.clips.clips[0].footage[Role.TARGET].shape,
-            preview_shape=plan.preview_shape,
-            with_audio=with_audio,
-            inference=asdict(sampling),
-            debug_dataset=debug_dataset,
-        )
+        bundle = _export(job, encoded, adapter, render, debug_dataset)
         logs.add_event(report.describe_result(bundle))
     report.write_result(bundle, space.output)
     report.show_result(console, bundle)
 
 
-def _record(
-    settings: Settings, space: Space, plan: Plan, cached: CachedSet, held_out: frozenset[str], console: Console
-) -> None:
+@dataclass(frozen=True)
+class _Job:
+    """What every part of the work needs."""
+
+    settings: Settings
+    space: Space
+    plan: Plan
+    family: "Family"
+    accelerator: "Accelerator"
+    dtype: "torch.dtype"
+    console: Console
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """What there is once everything is encoded.
+
+    Attributes:
+        cached: The tensors.
+        left_out: Everything that is not trained on, and why.
+        held_out: Names of the clips that are only measured on.
+        base: Digest of the transformer.
+        identity: What a checkpoint must agree with to be continued.
+        start: The step that training goes on from.
+    """
+
+    cached: CachedSet
+    left_out: tuple[LeftOut, ...]
+    held_out: frozenset[str]
+    base: str
+    identity: Identity
+    start: int
+
+
+def _encode(job: _Job) -> _Encoded:
+    """Encode what is not in the cache, and settle whether the run may go on from what it finds."""
+    from ltx_trainer.cache import digest_of, fill_cache
+    from ltx_trainer.processes import on_main
+    from ltx_trainer.train import split_held_out
+
+    settings, space, plan = job.settings, job.space, job.plan
+    on_main(job.family.check_weights)
+    cached = fill_cache(
+        job.family,
+        plan.clips,
+        plan.previews,
+        settings.input.validation_negative_prompt,
+        space.cache,
+        still_crf=settings.validation.still_crf,
+        accelerator=job.accelerator,
+        track=report.track(job.console),
+    )
+    check_loss(plan.manifest, plan.clips, settings.data, failed=cached.left_out)
+    base = digest_of(job.family, "transformer", space.cache)
+    identity = {
+        **plan.identity,
+        "encoded clips": encoded_identity(cached),
+        "model.base": base,
+        "training.precision": str(job.dtype),
+    }
+    start = check_newest(space.checkpoints, identity, settings.input.number_of_steps)
+    held_out = frozenset(example.name for example in split_held_out(cached.examples, settings)[1])
+    return _Encoded(cached, (*plan.left_out, *cached.left_out), held_out, base, identity, start)
+
+
+def _record(job: _Job, encoded: _Encoded) -> None:
     """Leave what is trained on, what is left out and why, and the settings, in the run's folder."""
-    left_out = (*plan.left_out, *cached.left_out)
+    output, cached = job.space.output, encoded.cached
     failed = {item.name for item in cached.left_out}
-    trained_on = [clip for clip in plan.clips.clips if clip.name not in failed]
-    report.show_left_out(console, left_out)
-    write_text(space.output / "config.yaml", settings_as_yaml(settings))
-    report.write_record(space.output, trained_on, left_out, with_audio=cached.with_audio, held_out=held_out)
+    encoded_clips = [clip for clip in job.plan.clips.clips if clip.name not in failed]
+    report.show_left_out(job.console, encoded.left_out)
+    write_text(output / "config.yaml", settings_as_yaml(job.settings))
+    report.write_record(
+        output, encoded_clips, encoded.left_out, with_audio=cached.with_audio, held_out=encoded.held_out
+    )
 
 
-def _debug_dataset(
-    settings: Settings, space: Space, plan: Plan, cached: CachedSet, family: "Family", device: "torch.device"
-) -> Path | None:
+def _debug_dataset(job: _Job, encoded: _Encoded) -> Path | None:
     """Pack what training sees, if that is asked for."""
     from ltx_trainer.export import write_debug_dataset
 
-    if not settings.input.debug_dataset:
+    if not job.settings.input.debug_dataset:
         return None
-    shown, record = settings.data.debug_from, space.output / report.RECORD
-    return write_debug_dataset(plan.clips, cached, family, space.output, source=shown, record=record, device=device)
-
-
-def _describe_data(plan: Plan, cached: CachedSet, num_held_out: int) -> report.Event:
-    left_out = (*plan.left_out, *cached.left_out)
-    num_clips = len(cached.examples) - num_held_out
-    return report.describe_data(num_clips, num_held_out, left_out, with_audio=cached.with_audio)
-
-
-def _whole_identity(plan: Plan, cached: CachedSet, base: str, dtype: "torch.dtype") -> Identity:
-    """Add to the plan's identity what only the encoded data and the weights show."""
-    return {
-        **plan.identity,
-        "clips left out while encoding": sorted(item.name for item in cached.left_out),
-        "model.base": base,
-        "training.precision": str(dtype),
-    }
+    return write_debug_dataset(
+        job.plan.clips,
+        encoded.cached,
+        job.family,
+        job.space.output,
+        source=job.settings.data.debug_from,
+        record=job.space.output / report.RECORD,
+        device=job.accelerator.device,
+    )
 
 
 @contextmanager
-def _open_logs(
-    settings: Settings, space: Space, console: Console, *, start: int, enabled: bool
-) -> Iterator[report.Logs]:
+def _open_logs(job: _Job, encoded: _Encoded) -> Iterator[report.Logs]:
     """Open everyone who is told of the training; in every process but the main one, they stay silent."""
     from ltx_trainer.report.board import open_board
 
+    settings, output = job.settings, job.space.output
+    start, main = encoded.start, job.accelerator.is_main_process
+    num_clips = len(encoded.cached.examples) - len(encoded.held_out)
     with (
-        report.open_events(space.output, start=start, enabled=enabled) as events,
-        open_board(space.output / "tensorboard", start=start, enabled=enabled) as board,
-        open_wandb(space.output, settings, start=start, enabled=enabled) as wandb,
-        report.training_progress(console, settings.input.number_of_steps, enabled=enabled) as progress,
+        report.open_events(output, start=start, enabled=main) as events,
+        open_board(output / "tensorboard", start=start, enabled=main) as board,
+        open_wandb(output, settings, start=start, enabled=main) as wandb,
+        report.training_progress(job.console, settings.input.number_of_steps, enabled=main) as progress,
     ):
-        yield report.Logs(events, board, wandb, progress)
+        logs = report.Logs(events, board, wandb, progress)
+        logs.add_event(report.describe_start(settings, step=start, processes=job.accelerator.num_processes))
+        logs.add_event(
+            report.describe_data(
+                num_clips, len(encoded.held_out), encoded.left_out, with_audio=encoded.cached.with_audio
+            )
+        )
+        yield logs
 
 
-def _attach_adapter(settings: Settings, family: "Family", transformer: "torch.nn.Module", *, with_audio: bool) -> None:
-    """Attach the LoRA: fresh, or as a file has it."""
+@contextmanager
+def _transformer(job: _Job) -> Iterator["nn.Module"]:
+    """Load the transformer with the LoRA attached: fresh, or as a file has it."""
     from ltx_trainer.models.lora import attach_lora, load_warm_start
     from ltx_trainer.train import generator_for
 
-    attach_lora(
+    settings, family = job.settings, job.family
+    checkpointing = settings.training.gradient_checkpointing
+    with family.transformer(job.accelerator.device, job.dtype, gradient_checkpointing=checkpointing) as transformer:
+        attach_lora(
+            transformer,
+            family.lora_modules(settings.lora_targets(with_audio=job.plan.clips.with_audio)),
+            rank=settings.input.rank,
+            alpha=settings.lora_alpha,
+            dropout=settings.lora.dropout,
+            generator=generator_for(settings.training.seed, "adapter"),
+        )
+        if settings.model.lora is not None:
+            load_warm_start(transformer, settings.model.lora.expanduser())
+        yield transformer
+
+
+def _previews(job: _Job, encoded: _Encoded, transformer: "nn.Module", logs: report.Logs) -> "Previews":
+    from ltx_trainer.cache import digest_of
+    from ltx_trainer.validate import Previews, sampling_of
+
+    decoders = digest_of(job.family, "decoders", job.space.cache)
+    return Previews(
+        job.family,
         transformer,
-        family.lora_modules(settings.lora_targets(with_audio=with_audio)),
-        rank=settings.input.rank,
-        alpha=settings.lora_alpha,
-        dropout=settings.lora.dropout,
-        generator=generator_for(settings.training.seed, "adapter"),
+        encoded.cached,
+        sampling_of(job.settings, job.family),
+        job.space.output / "previews",
+        job.accelerator,
+        base=f"{encoded.base} {decoders} {job.dtype}",
+        on_render=logs.add_render,
     )
-    if settings.model.lora is not None:
-        load_warm_start(transformer, settings.model.lora.expanduser())
+
+
+def _train(job: _Job, encoded: _Encoded, transformer: "nn.Module", previews: "Previews", logs: report.Logs) -> Adapter:
+    from ltx_trainer.train import Hook, train_adapter
+
+    return train_adapter(
+        job.settings,
+        job.family,
+        transformer,
+        encoded.cached,
+        job.space.checkpoints,
+        identity=encoded.identity,
+        accelerator=job.accelerator,
+        hooks=[Hook(job.settings.validation.interval, previews.render)],
+        observers=[logs.add_step],
+        on_event=logs.add_event,
+    )
+
+
+def _export(
+    job: _Job, encoded: _Encoded, adapter: Adapter, render: Render | None, debug_dataset: Path | None
+) -> Bundle:
+    from ltx_trainer.export import write_bundle
+    from ltx_trainer.validate import sampling_of
+
+    shapes = [example.shape for example in encoded.cached.examples if example.shape is not None]
+    return write_bundle(
+        job.settings,
+        job.family,
+        adapter,
+        render,
+        job.space.output,
+        # Of a mixed set, the videos' shape.
+        shape=max(shapes, key=lambda shape: shape.num_frames),
+        preview_shape=job.plan.preview_shape,
+        with_audio=encoded.cached.with_audio,
+        inference=asdict(sampling_of(job.settings, job.family)),
+        debug_dataset=debug_dataset,
+    )
 
 
 @contextmanager
@@ -336,8 +406,6 @@ def _read_base(settings: Settings, space: Space) -> ModelFacts:
 
 def _check_adapter(settings: Settings, facts: ModelFacts, *, with_audio: bool) -> None:
     """Refuse an adapter that no block has or that a silent run cannot train, and a warm start that does not fit."""
-    if settings.training.video_loss_weight == 0 and not with_audio:
-        raise ConfigError("training.video_loss_weight 0 leaves nothing to learn in a silent run. 1 works.")
     groups = settings.lora_targets(with_audio=with_audio)
     check_groups(groups, with_audio=with_audio)
     if settings.model.lora is not None:

@@ -1,13 +1,15 @@
 """Which runs are one: what must agree before a checkpoint is continued."""
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from ltx_trainer.artifacts import Clips
+from ltx_trainer.artifacts import Clips, Role
 from ltx_trainer.config import Settings
 from ltx_trainer.continuation import check_newest, newest_whole, run_identity
 from ltx_trainer.errors import CheckpointError
@@ -92,6 +94,20 @@ def test_an_edited_caption_is_named_by_its_clip(load: Load, clips: Clips, tmp_pa
         check_newest(tmp_path, run_identity(load(), edited, 1), num_steps=4)
 
 
+@pytest.mark.parametrize("change", [{"gain": 0.5}, {"preserve_pitch": False}], ids=["gain", "preserve_pitch"])
+def test_a_sound_made_otherwise_parts_two_runs(load: Load, clips: Clips, change: dict[str, Any]) -> None:
+    first, *others = clips.clips
+    sound = first.soundtrack[Role.TARGET]
+    changed = replace(first, soundtrack={Role.TARGET: replace(sound, **change)})
+    assert changed != first
+
+    here = run_identity(load(), replace(clips, clips=(changed, *others)), 1)
+    there = run_identity(load(), clips, 1)
+
+    assert {name for name in here if here[name] != there[name]} == {"clips"}
+    assert {name for name in here["clips"] if here["clips"][name] != there["clips"][name]} == {first.name}
+
+
 def test_a_checkpoint_of_another_base_model_is_refused(load: Load, clips: Clips, tmp_path: Path) -> None:
     identity = dict(run_identity(load(), clips, 1))
     state = TrainingState(2, {}, {"state": {}, "param_groups": []}, ())
@@ -143,6 +159,20 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path: Path) 
 
     assert check_newest(tmp_path, {}, num_steps=6) == 2
     assert len(newest_whole(tmp_path).damaged) == 2
+
+
+def test_a_checkpoint_that_the_disk_does_not_give_is_not_taken_for_a_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_checkpoint(tmp_path, TrainingState(2, {}, {"state": {}, "param_groups": []}, ()), {})
+
+    def refuse_to_read(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "open", refuse_to_read)
+    with pytest.raises(CheckpointError, match=r"step-000002\.safetensors cannot be read: Input/output error"):
+        check_newest(tmp_path, {}, num_steps=4)
+    assert path.is_file()
 
 
 def test_damaged_checkpoints_alone_are_no_checkpoint(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def test_a_first_signal_is_only_noted_while_stopping_is_deferred() -> None:
 
 def test_the_echo_of_a_launcher_is_not_a_second_signal() -> None:
     body = """
+    os.environ[interruption.LAUNCHER] = "1"
     with interruption.deferred():
         tell(signal.SIGINT)
         tell(signal.SIGTERM)
@@ -61,6 +62,17 @@ def test_the_echo_of_a_launcher_is_not_a_second_signal() -> None:
 
 def test_a_second_signal_ends_the_process_at_once() -> None:
     body = """
+    with interruption.deferred():
+        tell()
+        tell()
+        print("still here")
+    """
+    assert run(body) == (143, "")
+
+
+def test_under_a_launcher_a_later_second_signal_ends_the_process_at_once() -> None:
+    body = """
+    os.environ[interruption.LAUNCHER] = "1"
     interruption.ECHO_SECONDS = 0.05
     with interruption.deferred():
         tell()

@@ -2,10 +2,10 @@
 
 import base64
 import json
+import resource
 import struct
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -215,6 +215,12 @@ def test_a_validation_image_that_is_not_there(refuse: Callable[..., str], clip_a
     assert "absent.png" in refuse(clip_archive, "--set", item, mode="i2v")
 
 
+def cpu_seconds_of_children() -> float:
+    """Tell how long processors have worked for the processes that this one started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.mark.parametrize("option", ["input.rank=7", "input.training_data_url=absent.zip"])
 def test_a_refusal_of_config_or_archive_comes_within_a_second_and_without_torch(
     tmp_path: Path, clip_archive: Path, option: str
@@ -227,12 +233,12 @@ def test_a_refusal_of_config_or_archive_comes_within_a_second_and_without_torch(
         "sys.exit(90 if 'torch' in sys.modules else code)"
     )
 
-    began = time.perf_counter()
+    before = cpu_seconds_of_children()
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
 
     assert ended.returncode == 2, ended.stderr
-    # A second is promised; a crowded machine is given twice that.
-    assert time.perf_counter() - began < 2
+    # Its own work, which other work on the machine hardly adds to; a slow machine is given twice what is promised.
+    assert cpu_seconds_of_children() - before < 2
 
 
 def test_a_full_disk_ends_with_4_and_leaves_nothing_half_written(

@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import pytest
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from ltx_trainer.config import load_settings
 
@@ -186,6 +187,19 @@ def test_a_run_that_is_told_to_stop_ends_with_143_and_goes_on_from_its_checkpoin
         stage="train",
     )
     assert f"Continuing from step {reached}" in goes_on
+
+
+def test_a_checkpoint_is_not_continued_on_latents_of_another_encoder(
+    road: Road, command: Command, own_miniature: Path, tmp_path: Path
+) -> None:
+    output = Path(shutil.copytree(road.output, tmp_path / "out"))
+    weights = own_miniature / "vae/diffusion_pytorch_model.safetensors"
+    save_file({name: tensor * 1.5 for name, tensor in load_file(weights).items()}, weights)
+
+    ended = command("train", road.config, "--output", output, "--set", f"model.base={own_miniature}")
+
+    assert ended.returncode == 2
+    assert "encoded clips: 4 changed (clip-0, clip-1, clip-2, ...)" in ended.stderr
 
 
 def test_the_miniature_is_written_as_an_ordinary_folder_once(command: Command, tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ class ModelSection(Section):
     """Branch, tag or commit of the text encoder's hub id. None: its main branch."""
 
     allow_unsuitable_base: bool = False
-    """Train on a distilled or 8-bit base all the same. LoRAs trained on one come out with little effect. A GGUF file, and
-    weights with scales of their own, cannot be loaded."""
+    """Train on a distilled or 8-bit base all the same. LoRAs trained on one come out with little effect. GGUF files and
+    weights with scales of their own cannot be loaded."""
 
     lora: Path | None = None
     """A LoRA file whose weights training starts from: a warm start, not a continuation."""
@@ -146,11 +146,11 @@ class TrainingSection(Section):
     caption_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of samples trained with the empty text."""
 
-    video_loss_weight: Annotated[float, Field(ge=0)] = 1.0
+    video_loss_weight: Annotated[float, Field(gt=0)] = 1.0
     """Factor on the loss of the video stream."""
 
-    audio_loss_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Factor on the loss of the audio stream."""
+    audio_loss_weight: Annotated[float, Field(gt=0)] = 1.0
+    """Factor on the loss of the audio stream. Not 0: `input.with_audio: false` trains without sound."""
 
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Keep a moving average of the adapter with this decay a step; previews and the LoRA come from it. None: off."""
@@ -320,8 +320,6 @@ class Settings(Section):
                 f"optimizer.warmup_steps {self.optimizer.warmup_steps} must be less than "
                 f"input.number_of_steps {self.input.number_of_steps}"
             )
-        if self.training.video_loss_weight == self.training.audio_loss_weight == 0:
-            raise ValueError("training.video_loss_weight and training.audio_loss_weight are both 0: nothing is learnt")
         self._check_optimizer()
         return self
 

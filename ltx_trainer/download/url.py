@@ -11,6 +11,9 @@ from ltx_trainer.errors import ConfigError, DatasetError
 
 PORTS = {"http": 80, "https": 443}
 
+OLD_RELAYS = ipaddress.IPv4Network("192.88.99.0/24")
+"""Relays to 6to4, which may stand in a network of their own."""
+
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 """Addresses of IPv4 behind a translator. Source: RFC 6052."""
 
@@ -146,6 +149,8 @@ def is_public(address: str) -> bool:
     within = _within(found) if isinstance(found, IPv6Address) else None
     if within is not None:
         return is_public(str(within))
+    if found in OLD_RELAYS or (isinstance(found, IPv6Address) and found.is_site_local):
+        return False
     return found.is_global and not (found.is_multicast or found.is_reserved or found.is_unspecified)
 
 

@@ -101,6 +101,7 @@ READ_TOGETHER: Mapping[str, tuple[str, ...]] = {
     "vae": ("vae",),
     "audio_vae": ("audio_vae",),
     "transformer": ("transformer",),
+    "decoders": ("vae", "audio_vae", "vocoder"),
 }
 
 
@@ -155,8 +156,8 @@ def component_files(facts: ModelFacts, component: str) -> tuple[Path, ...]:
 
     Args:
         facts: Of the base model.
-        component: `transformer`, `vae`, `audio_vae`, or `text_encoder`, which stands for its tokenizer and the
-            connectors too.
+        component: `transformer`, `vae`, `audio_vae`; `text_encoder`, which stands for its tokenizer and the connectors
+            too; or `decoders`, everything between latents and a preview.
     """
     return tuple(path for name in READ_TOGETHER[component] for path in _files(facts, name))
 

@@ -101,6 +101,14 @@ class Family(ABC):
             num_tokens, hops_per_token=hops_per_token, hop_length=audio.hop_length, rate_hz=audio.rate_hz
         )
 
+    @abstractmethod
+    def check_weights(self) -> None:
+        """Hold the weight files to the model's classes by their headers, before anything is computed.
+
+        Raises:
+            ModelError: Tensors are missing, left over or of another shape.
+        """
+
     @property
     @abstractmethod
     def sampling(self) -> SamplingDefaults:

@@ -4,7 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from ltx_trainer import __version__
+from ltx_trainer.atomic import make_folder
 from ltx_trainer.errors import ModelError
 from ltx_trainer.models import folder as diffusers_folder
 from ltx_trainer.models import gemma
@@ -90,7 +93,11 @@ def _written_miniature(family: str, cache: Path) -> Path:
     if not folder.is_dir():
         from ltx_trainer.models.miniature import write_miniature  # noqa: PLC0415 - needs torch, once
 
-        write_miniature(family, folder)
+        make_folder(folder.parent)
+        # Of several processes the first writes it, and the others find it.
+        with FileLock(folder.with_suffix(".lock")):
+            if not folder.is_dir():
+                write_miniature(family, folder)
     return folder
 
 
@@ -120,7 +127,7 @@ def _locate_text_encoder(
 
 
 def _fetch_base(repository: str, revision: str | None, *, allowed: bool) -> Path:
-    check_suitable(repository, name_signs([repository]), allowed=allowed)
+    check_suitable(repository, name_signs([repository, revision or ""]), allowed=allowed)
 
     def check(first: Path) -> None:
         diffusers_folder.check_family(first, repository)

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import LTX2VideoTransformer3DModel
+from diffusers import (
+    AutoencoderKLLTX2Audio,
+    AutoencoderKLLTX2Video,
+    LTX2VideoTransformer3DModel,
+    ModelMixin,
+)
+from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2VocoderWithBWE
 from torch import Tensor, nn
 
 from ltx_trainer.diffusion.guidance import GuidanceScales
@@ -20,7 +26,7 @@ from ltx_trainer.models.facts import AudioFacts
 from ltx_trainer.models.family import AudioCodec, Family, SamplingDefaults, VideoCodec
 from ltx_trainer.models.own_timesteps import modulate_by_own_timesteps
 from ltx_trainer.models.prompts import encode_prompts
-from ltx_trainer.models.weights import load_component, placed
+from ltx_trainer.models.weights import check_component, load_component, placed
 
 TIMESTEP_SCALE = 1000
 STG_BLOCK = 28
@@ -33,6 +39,15 @@ CAST_INPUTS = (
 )
 
 
+CLASSES: Mapping[str, type[ModelMixin]] = {
+    "transformer": LTX2VideoTransformer3DModel,
+    "vae": AutoencoderKLLTX2Video,
+    "audio_vae": AutoencoderKLLTX2Audio,
+    "vocoder": LTX2VocoderWithBWE,
+    "connectors": LTX2TextConnectors,
+}
+
+
 class Ltx2Family(Family):
     """A base model of LTX-2.3."""
 
@@ -41,6 +56,10 @@ class Ltx2Family(Family):
         """The facts of a model that always has sound."""
         assert self.facts.audio is not None
         return self.facts.audio
+
+    def check_weights(self) -> None:
+        for name, model_class in CLASSES.items():
+            check_component(model_class, self.facts.components[name])
 
     @property
     def sampling(self) -> SamplingDefaults:

@@ -8,11 +8,10 @@ from pathlib import Path
 from ltx_trainer.errors import ModelError
 from ltx_trainer.models.component import Component
 from ltx_trainer.models.folder import CONFIG_FILE, INDEX_FILE, SCHEDULER_FILE, read_json
-from ltx_trainer.models.unified import SCALE_KEY
+from ltx_trainer.models.unified import SCALE_KEY, UNSUITABLE
 
 logger = logging.getLogger(__name__)
 
-UNSUITABLE_NAME = re.compile(r"distilled|fp8|float8|nvfp4|nf4|int8|int4|[48]-?bit|gguf", re.IGNORECASE)
 FULL_NAME = re.compile(r"(^|[^a-z])dev([^a-z]|$)", re.IGNORECASE)
 EIGHT_BIT = re.compile(r"F8_.*|F4|F6_.*|I8|U8")
 
@@ -49,7 +48,7 @@ def warn_if_unknown(source: str, names: Iterable[str], signs: Sequence[str]) -> 
 
 def name_signs(names: Iterable[str]) -> list[str]:
     """Find what a model's names say against it, each word once."""
-    words = {found.lower(): None for name in names for found in UNSUITABLE_NAME.findall(name)}
+    words = {found.lower(): None for name in names for found in UNSUITABLE.findall(name)}
     return [f"its name says {word}" for word in words]
 
 

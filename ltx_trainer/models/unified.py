@@ -29,7 +29,11 @@ NAMED_AT_MOST = 3
 LORA_KEY = re.compile(r".+\.(lora_[AB]|lora_(down|up))(\..+)?")
 SCALE_KEY = re.compile(r"(.+\.)?(weight_scale(_2)?|input_scale|scale_weight|scale_input|comfy_quant|scaled_fp8)")
 
-UNSUITABLE = re.compile(r"distilled|fp8|float8|nvfp4|int8", re.IGNORECASE)
+UNSUITABLE = re.compile(
+    r"(?<![a-z])(?:distilled|fp8|float8|nvfp4|nf4|int8|int4|gguf)(?!\d)|(?<!\d)[48]-?bit", re.IGNORECASE
+)
+"""What in a name or in metadata says that a model is distilled or quantised."""
+
 OFF = frozenset({"false", "no", "none", "0"})
 DISTILLED_STEPS = "allowed_inference_steps"
 LONGEST_NAME = 80

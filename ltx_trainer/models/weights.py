@@ -64,6 +64,15 @@ def load_component(
     return model.requires_grad_(requires_grad=False).eval()
 
 
+def check_component(model_class: type[ModelMixin], component: Component) -> None:
+    """Hold the headers of a component's files to its class, without reading a weight.
+
+    Raises:
+        ModelError: Tensors are missing, left over or of another shape.
+    """
+    _check_fit(model_class, _build_empty(model_class, component, {}).state_dict(), component)
+
+
 def load_transformers(
     model_class: type[Transformers], folder: Path, dtype: torch.dtype, device: torch.device
 ) -> Transformers:

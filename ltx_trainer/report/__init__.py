@@ -5,7 +5,7 @@
 
 from ltx_trainer.report.events import describe_data, describe_result, describe_start, open_events
 from ltx_trainer.report.logs import Event, Log, Logs, Measured
-from ltx_trainer.report.result import RECORD, write_record, write_result, write_status
+from ltx_trainer.report.result import RECORD, STATUS, write_record, write_result, write_status
 from ltx_trainer.report.screen import (
     download_progress,
     show_data,
@@ -18,6 +18,7 @@ from ltx_trainer.report.screen import (
 
 __all__ = [
     "RECORD",
+    "STATUS",
     "Event",
     "Log",
     "Logs",

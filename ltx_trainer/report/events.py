@@ -155,7 +155,7 @@ def describe_result(bundle: Bundle) -> Event:
 
 
 def kind_at(event: Event) -> str:
-    """Name the kind of an event with its step, and with its attempt at it, by which equal runs tell the same number of them."""
+    """Name the kind of an event with its step and attempt, by which equal runs tell the same number of them."""
     return f"{event['event']} {event.get('step')} {event.get('attempt')}"
 
 

@@ -9,6 +9,9 @@ from typing import Any
 from ltx_trainer.artifacts import Bundle, Clip, LeftOut, Role
 from ltx_trainer.atomic import write_text
 
+STATUS = "status.json"
+"""Name of the status in a run's folder."""
+
 RECORD = "dataset.json"
 """Name of the record of the data in a run's folder."""
 
@@ -27,7 +30,7 @@ def write_result(bundle: Bundle, folder: Path) -> Path:
 
 def write_status(folder: Path, *, code: int | None, message: str) -> Path:
     """Write `status.json`: the exit status and the message that the command ends with, or none while it runs."""
-    return _write_json(folder / "status.json", {"code": code, "message": message})
+    return _write_json(folder / STATUS, {"code": code, "message": message})
 
 
 def write_record(

@@ -89,6 +89,9 @@ def _train(
             for observe in observers:
                 observe(metrics)
             run.measure_held_out()
+            if run.step == 1:
+                # What gets no gradient shows now, not when hours are lost.
+                run.check_health()
             if run.step % settings.training.checkpoint_interval == 0 or run.step == num_steps:
                 run.save()
             _do_hooks(run, hooks)

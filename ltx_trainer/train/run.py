@@ -188,7 +188,7 @@ class Run:
         Raises:
             TrainingDiverged: A value of the adapter is not finite; nothing was written.
         """
-        self._check_health()
+        self.check_health()
         random = gather_object([random_state(self._draws)])
         on_main(lambda: self._write(random))
         self._saved = self._progress
@@ -197,6 +197,30 @@ class Run:
         """Write a checkpoint if the last one lacks something; a run that has spent no batch yet needs none."""
         if self._attempts > 0 and self._progress != self._saved:
             self.save()
+
+    def check_health(self) -> None:
+        """Find modules of the adapter that are without effect, which is said once, or broken.
+
+        Raises:
+            TrainingDiverged: A value is not finite.
+        """
+        dead, broken = adapter_health(self._transformer)
+        if broken:
+            raise TrainingDiverged(
+                f"After step {self.step}, {len(broken)} modules of the adapter hold values that are not finite "
+                f"({_some(broken)}). No checkpoint was written; the one before it is whole. "
+                "A lower input.learning_rate is the usual remedy."
+            )
+        if dead and self.step > 0 and not self._told_of_dead:
+            self._told_of_dead = True
+            self._tell({"event": "dead_modules", "step": self.step, "modules": dead})
+            logger.warning(
+                "After step %d, the LoRA is still without effect on %d modules (%s): they get no gradient. A LoRA with "
+                "such modules is not published. Stop the run, and leave them out of lora.targets.",
+                self.step,
+                len(dead),
+                ", ".join(f"{group} {count}" for group, count in Counter(map(_group, dead)).items()),
+            )
 
     def leave_if_told(self) -> None:
         """Save and leave, all processes at once, if one of them has been told to stop.
@@ -296,25 +320,6 @@ class Run:
             )
         logger.warning("A batch after step %d is skipped: %s", self.step, said)
 
-    def _check_health(self) -> None:
-        dead, broken = adapter_health(self._transformer)
-        if broken:
-            raise TrainingDiverged(
-                f"After step {self.step}, {len(broken)} modules of the adapter hold values that are not finite "
-                f"({_some(broken)}). No checkpoint was written; the one before it is whole. "
-                "A lower input.learning_rate is the usual remedy."
-            )
-        if dead and self.step > 0 and not self._told_of_dead:
-            self._told_of_dead = True
-            self._tell({"event": "dead_modules", "step": self.step, "modules": dead})
-            logger.warning(
-                "After step %d, the LoRA is still without effect on %d modules (%s): they get no gradient. "
-                "Leave them out of lora.targets to save their memory.",
-                self.step,
-                len(dead),
-                ", ".join(f"{group} {count}" for group, count in Counter(map(_group, dead)).items()),
-            )
-
     def _write(self, random: Sequence[Mapping[str, Tensor]]) -> None:
         path = write_checkpoint(self._folder, self._state(random), self._identity)
         remove_old_checkpoints(path, self._settings.training.keep_checkpoints)
@@ -392,4 +397,4 @@ def _some(modules: Sequence[str]) -> str:
 
 
 def _memory_bytes() -> int:
-    return torch.cuda.max_memory_reserved() if torch.cuda.is_available() else 0
+    return torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0

@@ -154,7 +154,8 @@ def remove_old_checkpoints(written: Path, keep: int | None) -> None:
 def random_state(draws: torch.Generator) -> dict[str, Tensor]:
     """Take down the state of this process's draws and of torch's global generators."""
     state = {"draws": draws.get_state(), "torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
+    # Not `is_available`, which a run on the CPU of a GPU machine would answer with yes.
+    if torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
 
@@ -163,7 +164,7 @@ def restore_random_state(state: Mapping[str, Tensor], draws: torch.Generator) ->
     """Put back what `random_state` took down."""
     draws.set_state(state["draws"])
     torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
+    if "cuda" in state and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(state["cuda"])
 
 

@@ -49,6 +49,30 @@ def test_the_place_beside_keeps_the_extension_by_which_writers_choose_a_format(t
         assert beside.parent == tmp_path
 
 
+def test_content_is_on_the_disk_before_the_file_takes_its_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, str]] = []
+    flush, rename = os.fsync, Path.replace
+
+    def flush_and_note(descriptor: int) -> None:
+        flush(descriptor)
+        there = os.fstat(descriptor)
+        is_folder = os.path.samestat(there, tmp_path.stat())
+        done.append(("flushed", "the folder" if is_folder else os.pread(descriptor, there.st_size, 0).decode()))
+
+    def rename_and_note(source: Path, target: Path) -> Path:
+        done.append(("renamed", target.name))
+        return rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", flush_and_note)
+    monkeypatch.setattr(Path, "replace", rename_and_note)
+
+    write_text(tmp_path / "file", "content")
+
+    assert done == [("flushed", "content"), ("renamed", "file"), ("flushed", "the folder")]
+
+
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, ValueError])
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path, interruption: type[BaseException]) -> None:
     with pytest.raises(interruption, match="halfway"):

@@ -12,13 +12,19 @@ import av
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState
+from accelerate.state import AcceleratorState
 from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from ltx_trainer.artifacts import CachedExample, CachedSet, Footage, Preview, Role, SourceFile
 from ltx_trainer.cache import fill_cache
+from ltx_trainer.cache.fill import Cache
+from ltx_trainer.cache.key import audio_key, prompt_key, video_key
+from ltx_trainer.cache.store import TensorStore
 from ltx_trainer.config import Settings
+from ltx_trainer.digests import FileDigests
 from ltx_trainer.errors import DatasetError, MediaError, ModelError, OutOfResources
 from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.media import decode_audio
@@ -235,6 +241,33 @@ def test_other_weights_name_what_they_compute_and_nothing_else(
     cached = fill(make_clip(with_sound=True), base=open_family(read_model(own_miniature, "ltx-2.3")))
 
     assert changed(filled, cached) == kinds
+
+
+def test_each_type_of_device_has_tensors_of_its_own(
+    family: Family, make_clip: Any, cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The precision depends on it. The other device here has shapes alone, so it is asked for names, not for values."""
+    clip = make_clip(with_sound=True)
+
+    def names_on(device: str) -> dict[str, str]:
+        # The library keeps one device for all accelerators of a process.
+        for state in (PartialState, AcceleratorState):
+            monkeypatch.setattr(state, "_shared_state", {})
+        monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", device)
+        accelerator, _ = make_accelerator("fp32")
+        assert accelerator.device == torch.device(device)
+        store, digests = TensorStore(cache_folder), FileDigests(tmp_path / "digests")
+        cache = Cache(family, accelerator, store, tmp_path / "scratch", digests, track(Console(quiet=True)))
+        return {
+            "prompt": prompt_key(clip.caption, cache.weights("text_encoder")),
+            "video": video_key(clip.footage[Role.TARGET], cache.weights("vae"), None),
+            "audio": audio_key(clip.soundtrack[Role.TARGET], cache.weights("audio_vae"), 5),
+        }
+
+    on_cpu, elsewhere = names_on("cpu"), names_on("meta")
+
+    assert {kind for kind in on_cpu if on_cpu[kind] != elsewhere[kind]} == {"prompt", "video", "audio"}
+    assert names_on("cpu:0") == on_cpu
 
 
 def test_the_same_model_in_another_folder_computes_nothing(

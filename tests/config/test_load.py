@@ -87,7 +87,7 @@ def test_an_aspect_ratio_without_quotes_is_not_a_sexagesimal_number(config: Path
         ("version=soon", r"is not a version, such as 0\.1\.0"),
         ("optimizer={name: schedule_free, schedule: cosine}", r"exclude each other; constant works"),
         ("optimizer={name: schedule_free, betas: [0.0, 0.9]}", r"schedule_free cannot average with; 0\.9 works"),
-        ("training={video_loss_weight: 0, audio_loss_weight: 0}", r"are both 0: nothing is learnt"),
+        ("training.audio_loss_weight=0", r"training\.audio_loss_weight = 0: Input should be greater than 0"),
         ("optimizer.name=prodigy", r"input\.learning_rate .* is a factor on the rate that prodigy finds; 1 works"),
         ("data.incomplete=maybe", r"Input should be 'refuse' or 'skip'"),
         ("input.validation=[{prompt: a, image_url: b.png}]", r"image_url has no meaning in t2v"),

@@ -17,6 +17,7 @@ from ltx_trainer.errors import ModelError
 from ltx_trainer.geometry import FrameSize, ScaleFactors
 from ltx_trainer.models import component_files, read_model
 from ltx_trainer.models.facts import LTX2_RESOLUTIONS
+from ltx_trainer.models.suitable import name_signs
 
 TRANSFORMER_WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -300,3 +301,19 @@ def test_reading_a_model_loads_no_tensor_library(miniature_folder: Path) -> None
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_previews_depend_on_all_decoders(miniature_folder: Path) -> None:
+    files = component_files(read_model(miniature_folder, "ltx-2.3"), "decoders")
+
+    assert {path.parent.name for path in files} == {"vae", "audio_vae", "vocoder"}
+
+
+@pytest.mark.parametrize("name", ["LTX-2.3-fp8_e4m3fn", "ltx-2.3-22b-distilled-1.1", "ltx-nf4", "ltx_8bit", "LTX-INT8"])
+def test_a_name_that_says_quantised_or_distilled_is_a_sign(name: str) -> None:
+    assert name_signs([name])
+
+
+@pytest.mark.parametrize("name", ["ltx-2.3-22b-dev", "deviation-int80", "undistilled", "ltx-128bit", "diffusers"])
+def test_a_name_that_only_looks_like_it_is_none(name: str) -> None:
+    assert not name_signs([name])

@@ -102,6 +102,20 @@ def test_only_what_the_family_needs_is_fetched(hub: Hub, own_miniature: Path, tm
     assert not unwanted & set(hub.fetched)
 
 
+@pytest.mark.parametrize("name", ["weights[1].bin", "weights*.bin", "weights?.bin"])
+def test_a_file_is_fetched_by_its_name_even_where_that_reads_as_a_pattern(hub: Hub, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    for other in (name, "weights1.bin"):
+        (folder / other).write_bytes(other.encode())
+    hub.repositories[REPOSITORY] = folder
+
+    fetched = fetch_files(REPOSITORY, None, [name])
+
+    assert hub.fetched == [name]
+    assert (fetched / name).read_bytes() == name.encode()
+
+
 def test_all_shards_are_fetched_and_not_the_whole_file_beside_them(
     hub: Hub, own_miniature: Path, tmp_path: Path
 ) -> None:

@@ -316,3 +316,14 @@ class Forgetful(Wide):
 def test_a_tensor_left_without_values_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"1 unfilled keys \(table\.bias\)"):
         load_component(Forgetful, write_wide(tmp_path / "wide"), torch.float32, CPU)
+
+
+def test_a_missing_tensor_is_found_before_anything_is_computed(own_miniature: Path) -> None:
+    weights = own_miniature / "transformer/diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    del tensors["proj_out.bias"]
+    save_file(tensors, weights)
+    family = open_family(read_model(own_miniature, "ltx-2.3"))
+
+    with pytest.raises(ModelError, match=r"1 missing keys \(proj_out\.bias\)"):
+        family.check_weights()

@@ -1,3 +1,4 @@
+import itertools
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ from ltx_trainer.interruption import noted, unless_stopped
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import adapter_state
 from ltx_trainer.train import StepMetrics
+from ltx_trainer.train.optimizer import rate_at
 from ltx_trainer.train.order import BatchOrder
 from ltx_trainer.validate import render_previews, sampling_of
 
@@ -171,6 +173,25 @@ def test_the_first_losses_of_a_seeded_run_are_pinned(load: Load, training: Calla
     run.run(load("training.gradient_checkpointing=false"))
 
     assert [item.loss["loss"] for item in run.metrics] == pytest.approx(PINNED, abs=2e-3)
+
+
+def test_each_step_moves_the_parameters_by_the_rate_of_the_schedule(load: Load, training: Callable[[str], Any]) -> None:
+    """Without moments and decay, AdamW moves a parameter by the rate itself."""
+    settings = load(
+        "optimizer.schedule=cosine", "optimizer.warmup_steps=2", "optimizer.betas=[0, 0]", "optimizer.weight_decay=0"
+    )
+    run, seen = training("schedule"), []
+
+    run.run(settings, hooks=[lambda _, transformer, __: seen.append(adapter_state(transformer))])
+
+    expected = [rate_at(step, peak=1e-2, num_steps=4, settings=settings.optimizer) for step in range(4)]
+    moved = [
+        max(float((after[name] - before[name]).abs().max()) for name in after)
+        for before, after in itertools.pairwise(seen)
+    ]
+    assert expected == pytest.approx([0.005, 0.01, 0.01, 0.005])
+    assert [item.learning_rate for item in run.metrics] == expected
+    assert moved == pytest.approx(expected, rel=1e-2)
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(load: Load, training: Callable[[str], Any]) -> None:
@@ -332,6 +353,21 @@ def test_a_run_stopped_after_a_skipped_batch_does_not_take_it_again(
     assert same_end(straight, stopped)
     assert len(stopped.told("skipped")) == 1
     assert "is skipped: gradient norm nan\n  clip-2: video loss nan at sigma 0." in caplog.text
+
+
+def test_only_the_clip_that_is_not_finite_is_named_of_a_batch(
+    load: Load, training: Callable[[str], Any], spoil: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = training("named")
+    run.fill = spoil(torch.nan, "clip-2")
+
+    run.run(load("training.batch_size=2", "input.number_of_steps=2"))
+
+    events = run.told("skipped")
+    assert events
+    assert all([sample["clip"] for sample in event["samples"]] == ["clip-2"] for event in events)
+    said = [record.getMessage() for record in caplog.records if "is skipped" in record.getMessage()]
+    assert [re.findall(r"clip-\d", message) for message in said] == [["clip-2"]] * len(events)
 
 
 @pytest.mark.usefixtures("handled_signals")

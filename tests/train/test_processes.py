@@ -43,6 +43,7 @@ paths: {{cache: {folder}/cache}}
 LAUNCHER = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 TRAINER = ("-m", "ltx_trainer")
 WATCHED_TRAINER = (str(Path(__file__).with_name("watched_run.py")),)
+LACKING_TRAINER = (str(Path(__file__).with_name("lacking_run.py")),)
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -211,3 +212,14 @@ def test_what_both_processes_refuse_is_said_once(launch: Launch, tmp_path: Path)
     assert f"error: {status['message']}" in ended.stderr
     assert "input.rank" in status["message"]
     assert names(tmp_path) == [".lock", "status.json"]
+
+
+def test_memory_that_runs_out_in_one_process_is_told_though_the_main_one_only_loses_it(
+    launch: Launch, tmp_path: Path
+) -> None:
+    ended = launch("train", tmp_path, "--set", "input.validation=[]", trainer=LACKING_TRAINER)
+
+    assert "error: Memory ran out (CUDA out of memory. Tried to allocate 2.00 GiB.)" in ended.stderr
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert status["code"] == 4
+    assert "Memory ran out" in status["message"]
