@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -122,8 +121,7 @@ def newest_whole(folder: Path) -> Newest:
     damaged: dict[Path, str] = {}
     for path in reversed(checkpoints_in(folder)):
         try:
-            facts = path.stat()
-            metadata = _verified_metadata(path, facts.st_size, facts.st_mtime_ns)
+            metadata = _verified_metadata(path)
         except OSError as error:
             # The disk may give it at the next try, so it does not count as damaged.
             raise CheckpointError(f"{path} cannot be read: {error.strerror}. See to that and run again.") from error
@@ -166,15 +164,14 @@ def check_checkpoint(path: Path, metadata: Mapping[str, str], identity: Identity
         )
 
 
-@lru_cache
-def _verified_metadata(path: Path, size: int, _changed: int) -> dict[str, str]:
-    """Read the metadata of a file that is whole, once for each size and time of change.
+def _verified_metadata(path: Path) -> dict[str, str]:
+    """Read the metadata of a file that is whole.
 
     Raises:
         ValueError: It is not; with what is wrong.
     """
     with path.open("rb") as file:
-        head = _head_of(file, size)
+        head = _head_of(file, path.stat().st_size)
         metadata = _metadata_in(head)
         digest = metadata.get(SEAL)
         if digest is None:
