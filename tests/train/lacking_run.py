@@ -11,10 +11,10 @@ from ltx_trainer.train.run import Run, StepMetrics
 take_step = Run.take_step
 
 
-def take_step_or_lack_memory(run: Run) -> StepMetrics | None:
-    if run.step == 1 and os.environ["RANK"] == "1":
+def take_step_or_lack_memory(self: Run) -> StepMetrics | None:
+    if self.step == 1 and os.environ["RANK"] == "1":
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-    return take_step(run)
+    return take_step(self)
 
 
 if __name__ == "__main__":
