@@ -5,15 +5,19 @@ import binascii
 import hashlib
 import mimetypes
 import re
+import zipfile
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from ltx_trainer.atomic import check_space, write_bytes
+from ltx_trainer.download.page import is_page, is_page_type
 from ltx_trainer.download.rules import Limits
 from ltx_trainer.errors import DatasetError
 
 BYTES_IN_A_GIGABYTE = 10**9
 LETTERS_OF_A_QUANTUM = 4
+ZIP_BEGINS = b"PK\x03\x04"
 URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
@@ -29,7 +33,8 @@ def fetch_data(source: str, folder: Path, limits: Limits, *, what: str) -> Path:
         what: Field that holds it, for messages.
 
     Raises:
-        DatasetError: It is not base64, or does not decode, or is empty or too large.
+        DatasetError: It is not base64, or does not decode, or is empty or too large, or holds a web page or a zip that
+            is cut off.
         OutOfResources: The disk is full.
         ConfigError: The folder cannot be written to.
     """
@@ -42,11 +47,25 @@ def fetch_data(source: str, folder: Path, limits: Limits, *, what: str) -> Path:
         raise DatasetError(
             f"{what}: the data URI holds {len(content)} bytes; downloads.max_gigabytes takes {limits.max_gigabytes:g}."
         )
-    path = folder / f"{hashlib.sha256(content).hexdigest()}{mimetypes.guess_extension(media_type) or ''}"
+    _check_content(content, media_type, what)
+    path = folder / f"data-uri-{hashlib.sha256(content).hexdigest()}{mimetypes.guess_extension(media_type) or ''}"
     if not path.is_file() or path.stat().st_size != len(content):
         check_space(folder, len(content), f"{what} brings")
         write_bytes(path, content)
     return path
+
+
+def _check_content(content: bytes, media_type: str, what: str) -> None:
+    """Refuse what is surely no file that was meant, while the field that holds it is known."""
+    if is_page_type(media_type) or is_page(content):
+        raise DatasetError(
+            f"{what}: the data URI holds a web page, not a file. Write the file itself as base64, or give its path."
+        )
+    if content.startswith(ZIP_BEGINS) and not zipfile.is_zipfile(BytesIO(content)):
+        raise DatasetError(
+            f"{what}: the data URI holds a zip that is cut off or damaged: its {len(content)} bytes have no directory "
+            "at their end. Write the whole zip as base64, or give its path."
+        )
 
 
 def _decode(text: str, what: str) -> bytes:

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +14,7 @@ from requests import Response
 
 from ltx_trainer.atomic import check_space, disk_errors, make_folder
 from ltx_trainer.download.connect import Asking, chunks_of, status_of
+from ltx_trainer.download.page import HEAD_BYTES, is_page, is_page_type
 from ltx_trainer.download.place import Facts, Place, facts_of, folder_of
 from ltx_trainer.download.rules import Limits, Patience, Progress
 from ltx_trainer.download.url import Unavailable, Url
@@ -21,11 +23,24 @@ from ltx_trainer.errors import DatasetError
 logger = logging.getLogger(__name__)
 
 BYTES_IN_A_GIGABYTE = 10**9
-HEAD_BYTES = 512
-PAGE = re.compile(rb"\s*<(!doctype\s+html|html[\s>])", re.IGNORECASE)
-PAGE_TYPES = {"text/html", "application/xhtml+xml"}
 
 OK, PARTIAL, NOT_MODIFIED, NOT_SATISFIABLE = 200, 206, 304, 416
+
+BUSY = frozenset({429, 502, 503, 504})
+"""Statuses of a server that may well give the file a moment later."""
+
+
+class _Busy(Unavailable):
+    """A server that asks for patience.
+
+    Args:
+        message: What it answers.
+        wait_seconds: How long it wants to be left alone; 0 if it does not say.
+    """
+
+    def __init__(self, message: str, wait_seconds: float) -> None:
+        super().__init__(message)
+        self.wait_seconds = wait_seconds
 
 
 def fetch_url(
@@ -33,8 +48,8 @@ def fetch_url(
 ) -> Path:
     """Give the file of a URL, from the server or, unless it has changed there, from an earlier run.
 
-    A break is gone on from where it was, by this run or by the next. A file that is there is used if the server does
-    not give it any more.
+    A break is gone on from where it was, by this run or by the next. A server that is busy is asked again. A file that
+    is there is used if the server does not give it any more.
 
     Args:
         url: Where it is.
@@ -86,12 +101,15 @@ class _Transfer:
             try:
                 return self._ask()
             except Unavailable as error:
-                if not self._has_come:
+                if not self._has_come and not isinstance(error, _Busy):
                     return self._as_found_before(error)
                 if self._place.num_bytes > self._most_bytes:
                     waits = iter(self._asking.patience.waits_seconds)
                 self._most_bytes = max(self._most_bytes, self._place.num_bytes)
-                self._wait(next(waits, None), error)
+                seconds = next(waits, None)
+                if seconds is None:
+                    return self._give_up(error)
+                self._wait(seconds, error)
 
     def _ask(self) -> Path:
         place, question = self._place, _question(self._place)
@@ -130,8 +148,11 @@ class _Transfer:
                 404: "Is the link right?",
                 410: "The file is gone for good.",
             }.get(response.status_code, "Try again later.")
-            raise Unavailable(f"{self._name} answers {status_of(response)}. {remedy}")
-        if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() in PAGE_TYPES:
+            answer = f"{self._name} answers {status_of(response)}."
+            if response.status_code in BUSY:
+                raise _Busy(answer, _seconds_wanted(response))
+            raise Unavailable(f"{answer} {remedy}")
+        if is_page_type(response.headers.get("Content-Type", "")):
             raise Unavailable(self._page())
 
     def _page(self) -> str:
@@ -203,7 +224,7 @@ class _Transfer:
         """Refuse a web page that does not say that it is one."""
         with self._place.partial.open("rb") as file:
             head = file.read(HEAD_BYTES)
-        if PAGE.match(head.removeprefix(b"\xef\xbb\xbf")):
+        if is_page(head):
             self._place.clear()
             raise DatasetError(self._page())
 
@@ -214,13 +235,20 @@ class _Transfer:
         logger.warning("%s The file that an earlier run fetched is used.", error)
         return self._place.finished
 
-    def _wait(self, seconds: float | None, error: Unavailable) -> None:
-        if seconds is None:
-            tries = len(self._asking.patience.waits_seconds)
-            raise DatasetError(
-                f"{self._name} broke off, and {tries} more tries brought nothing more: {self._why(error)}. "
-                f"{self._come()} of its bytes came. {self._outlook()}"
-            ) from error
+    def _give_up(self, error: Unavailable) -> Path:
+        """Use what is there if the server gives nothing, or refuse."""
+        tries = len(self._asking.patience.waits_seconds)
+        if not self._has_come:
+            return self._as_found_before(Unavailable(f"{error} It was asked {tries + 1} times. Try again later."))
+        raise DatasetError(
+            f"{self._name} broke off, and {tries} more tries brought nothing more: {self._why(error)}. "
+            f"{self._come()} of its bytes came. {self._outlook()}"
+        ) from error
+
+    def _wait(self, seconds: float, error: Unavailable) -> None:
+        """Wait, and longer if the server wants it, but never longer than the longest wait."""
+        if isinstance(error, _Busy):
+            seconds = min(max(seconds, error.wait_seconds), max(self._asking.patience.waits_seconds))
         logger.info("%s: %s; trying again in %g s.", self._name, self._why(error), seconds)
         time.sleep(max(0.0, min(seconds, self._asking.seconds_left)))
 
@@ -250,6 +278,17 @@ def _question(place: Place) -> Mapping[str, str]:
     if place.num_bytes and facts.validator:
         return {"Range": f"bytes={place.num_bytes}-", "If-Range": facts.validator}
     return {}
+
+
+def _seconds_wanted(response: Response) -> float:
+    """Give what Retry-After says, which is seconds or a date; 0 without one."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isdecimal():
+        return float(value)
+    try:
+        return parsedate_to_datetime(value).timestamp() - time.time()
+    except ValueError:
+        return 0.0
 
 
 def _whole_size(response: Response) -> int | None:

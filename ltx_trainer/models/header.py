@@ -26,7 +26,7 @@ def read_header(path: Path) -> Header:
         Its metadata, empty if it has none, and its tensors by name.
 
     Raises:
-        ModelError: The file cannot be read, is cut short, or is no safetensors file.
+        ModelError: The file is not there, cannot be read, is cut short, or is no safetensors file.
     """
     content, start, size = _read_start(path)
     try:
@@ -50,8 +50,10 @@ def _read_start(path: Path) -> tuple[bytes, int, int]:
             if LENGTH_BYTES + length > size:
                 raise _damaged(path)
             return file.read(length), LENGTH_BYTES + length, size
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} is not there. Check the path, or fetch the file.") from error
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}. Fetch it again.") from error
+        raise ModelError(f"{path} cannot be read: {error.strerror}. Make it readable, or fetch it again.") from error
 
 
 def _length(start: bytes, path: Path) -> int:

@@ -61,8 +61,13 @@ def read_lora_file(path: Path) -> LoraFile:
     """Find the pairs of a LoRA file, without loading one.
 
     Raises:
-        CheckpointError: It is no LoRA of matrices A and B, or is cut short.
+        CheckpointError: It is not there, is no LoRA of matrices A and B, or is cut short.
     """
+    if not path.is_file():
+        state = "is a folder" if path.is_dir() else "is not there"
+        raise CheckpointError(
+            f"model.lora: {path} {state}. Give the path of a LoRA of LTX-2.3 in safetensors, or leave model.lora out."
+        )
     try:
         metadata, entries = read_header(path)
     except ModelError as error:

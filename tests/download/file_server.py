@@ -16,6 +16,7 @@ class Served:
         content: The whole body.
         etag: None: no version is named.
         status: Of an answer with the whole body.
+        refusals: Statuses of the first answers, which have no body.
         headers: More of them.
         ranges: Whether a part can be asked for.
         cuts: After how many bytes of the body each answer breaks off, one after the other; then none does.
@@ -27,6 +28,7 @@ class Served:
     content: bytes = b""
     etag: str | None = '"1"'
     status: int = 200
+    refusals: list[int] = field(default_factory=list)
     headers: Mapping[str, str] = field(default_factory=dict)
     ranges: bool = True
     cuts: list[int] = field(default_factory=list)
@@ -78,6 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
         server.asked.append((self.path, dict(self.headers)))
         served = server.files.get(self.path, Served(b"nothing here", etag=None, status=404))
         self.close_connection = True
+        if served.refusals:
+            return self._head(served.refusals.pop(0), served, 0)
         if served.etag and self.headers.get("If-None-Match") == served.etag:
             return self._head(304, served, None)
         status, body, ranged = self._answer(served)

@@ -2,7 +2,9 @@
 
 import base64
 import hashlib
+import zipfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,7 +14,7 @@ from ltx_trainer.errors import ConfigError, DatasetError
 
 Get = Callable[..., Path]
 
-CONTENT = b"PK\x03\x04" + bytes(range(256)) + b"\xfb\xef\xbe\xff\xfe"
+CONTENT = b"BZ\x03\x04" + bytes(range(256)) + b"\xfb\xef\xbe\xff\xfe"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,7 @@ def test_a_data_uri_is_decoded_to_a_file_named_by_its_digest(
     path = get(head + encode(CONTENT))
     assert path.read_bytes() == CONTENT
     assert path.parent == folder
-    assert path.stem == hashlib.sha256(CONTENT).hexdigest()
+    assert path.stem == f"data-uri-{hashlib.sha256(CONTENT).hexdigest()}"
 
 
 def test_a_data_uri_is_written_once_with_the_extension_of_its_type(get: Get) -> None:
@@ -93,6 +95,31 @@ def test_a_data_uri_that_does_not_decode_is_refused(get: Get, folder: Path, sour
     with pytest.raises(DatasetError, match=f"^input.training_data_url: the data URI {match}"):
         get(source)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("media_type", "content"),
+    [("text/html", b"Sign in"), ("application/zip", b"\n<!DOCTYPE html><title>Sign in</title>")],
+)
+def test_a_data_uri_of_a_web_page_is_refused_and_nothing_stays(
+    get: Get, folder: Path, media_type: str, content: bytes
+) -> None:
+    with pytest.raises(DatasetError, match=r"^input.training_data_url: the data URI holds a web page, not a file"):
+        get(f"data:{media_type};base64,{base64.b64encode(content).decode()}")
+    assert not folder.exists()
+
+
+def test_a_data_uri_of_a_zip_that_is_cut_off_is_refused_and_nothing_stays(get: Get, folder: Path) -> None:
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a.mp4", bytes(1000))
+    text = base64.b64encode(packed.getvalue()).decode()
+    with pytest.raises(
+        DatasetError, match=r"^input.training_data_url: the data URI holds a zip that is cut off .* its 600 bytes"
+    ):
+        get(f"data:application/zip;base64,{text[:800]}")
+    assert not folder.exists()
+    assert get(f"data:application/zip;base64,{text}").read_bytes() == packed.getvalue()
 
 
 def test_a_data_uri_above_the_limit_is_refused(get: Get) -> None:

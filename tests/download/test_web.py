@@ -5,7 +5,9 @@ import logging
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -308,6 +310,7 @@ def test_a_web_page_is_refused_as_one(get: Get, server: FileServer, folder: Path
         (403, "403 Forbidden. .* the link has expired"),
         (404, "404 Not Found. Is the link right"),
         (500, "500 Internal Server Error. Try again later"),
+        (501, "501 Not Implemented. Try again later"),
         (206, "206 Partial Content"),
         (299, "answers 299"),
     ],
@@ -317,6 +320,55 @@ def test_a_status_that_brings_no_file_is_told(get: Get, server: FileServer, stat
     with pytest.raises(DatasetError, match=match):
         get(server.url("/a.zip"))
     assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_server_that_is_busy_is_asked_again(get: Get, server: FileServer, status: int) -> None:
+    server.files["/a.zip"] = Served(CONTENT, refusals=[status] * 5)
+    assert get(server.url("/a.zip")).read_bytes() == CONTENT
+    assert len(server.asked) == 6
+
+
+def test_a_server_that_stays_busy_is_given_up_with_what_it_answers(get: Get, server: FileServer) -> None:
+    server.files["/a.zip"] = Served(b"sorry", status=503)
+    with pytest.raises(DatasetError, match=r"a.zip answers 503 Service Unavailable. It was asked 6 times. Try again"):
+        get(server.url("/a.zip"))
+    assert len(server.asked) == 6
+
+
+def test_a_server_that_is_busy_in_between_does_not_lose_what_came(get: Get, server: FileServer) -> None:
+    server.files["/a.zip"] = served = Served(CONTENT, cuts=[1000, *[0] * 5])
+    with pytest.raises(DatasetError, match="broke off"):
+        get(server.url("/a.zip"))
+    server.asked.clear()
+    served.refusals += [503, 502]
+    assert get(server.url("/a.zip")).read_bytes() == CONTENT
+    assert server.ranges == ["bytes=1000-"] * 3
+
+
+@pytest.mark.parametrize(
+    ("wanted", "waited"),
+    [
+        (lambda: "1", 0.3),
+        (lambda: formatdate(time.time() + 100, usegmt=True), 0.3),
+        (lambda: formatdate(time.time() - 100, usegmt=True), 0.01),
+        (lambda: "soon", 0.01),
+        (lambda: "0", 0.01),
+    ],
+)
+def test_a_busy_server_is_left_alone_as_long_as_it_wants_up_to_the_longest_wait(
+    get: Get,
+    server: FileServer,
+    wanted: Callable[[], str],
+    waited: float,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    server.files["/a.zip"] = Served(CONTENT, refusals=[503], headers={"Retry-After": wanted()})
+    began = time.monotonic()
+    get(server.url("/a.zip"), patience=Patience((0.01, 0.3)))
+    assert time.monotonic() - began >= waited
+    assert f"answers 503 Service Unavailable; trying again in {waited:g} s." in caplog.text
 
 
 def test_a_note_of_a_download_holds_neither_password_nor_query(get: Get, server: FileServer, folder: Path) -> None:

@@ -418,13 +418,19 @@ def test_a_module_is_found_by_its_original_name(tmp_path: Path, prefix: str, mod
     assert check_warm_start(tmp_path / "lora.safetensors", ["proj_in"], 4).pairs["proj_in"].rank == 4
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not a LoRA at all"])
-def test_a_file_that_cannot_be_read_is_no_warm_start(tmp_path: Path, content: bytes | None) -> None:
-    if content is not None:
-        (tmp_path / "lora.safetensors").write_bytes(content)
+@pytest.mark.parametrize("content", [b"", b"not a LoRA at all"])
+def test_a_file_that_cannot_be_read_is_no_warm_start(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "lora.safetensors").write_bytes(content)
 
-    with pytest.raises(CheckpointError, match=r"lora\.safetensors (is not a safetensors file|cannot be read)"):
+    with pytest.raises(CheckpointError, match=r"lora\.safetensors is not a safetensors file"):
         check_warm_start(tmp_path / "lora.safetensors", ["transformer_blocks.0.attn1.to_q"], 4)
+
+
+@pytest.mark.parametrize(("name", "found"), [("nope.safetensors", "is not there"), (".", "is a folder")])
+def test_a_path_to_no_file_is_no_warm_start_and_the_message_says_so(tmp_path: Path, name: str, found: str) -> None:
+    with pytest.raises(CheckpointError, match=rf"^model\.lora: .* {found}\. Give the path of a LoRA") as caught:
+        check_warm_start(tmp_path / name, ["transformer_blocks.0.attn1.to_q"], 4)
+    assert "Fetch" not in str(caught.value)
 
 
 def test_a_fresh_adapter_is_dead_and_a_trained_one_is_neither_dead_nor_broken(

@@ -459,5 +459,5 @@ def test_what_is_no_header_is_refused(tmp_path: Path, header: bytes) -> None:
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"gone\.safetensors cannot be read: No such file or directory"):
+    with pytest.raises(ModelError, match=r"gone\.safetensors is not there\. Check the path"):
         read_unified(tmp_path / "gone.safetensors")
