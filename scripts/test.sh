@@ -12,4 +12,5 @@ ruff format --check .
 ruff check .
 lint-imports
 pyright
-python -m pytest "$@"
+# A file of tests stays in one process, so that what it makes once is made once.
+python -m pytest --numprocesses auto --dist loadfile "$@"

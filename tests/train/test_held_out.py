@@ -121,10 +121,12 @@ def test_measuring_leaves_no_trace_and_gives_the_same_each_time(load: Load, trai
 def test_the_loss_is_weighted_as_in_training(load: Load, training: Callable[[str], Any]) -> None:
     run = training("weighted")
 
-    run.run(load(*MEASURED, "training.video_loss_weight=2", "training.audio_loss_weight=0", "input.number_of_steps=1"))
+    run.run(load(*MEASURED, "training.video_loss_weight=2", "training.audio_loss_weight=4", "input.number_of_steps=1"))
 
     event = run.told("held_out")[0]
-    assert event["loss"] == pytest.approx(event["by_sigma"]["video 0.25"] + event["by_sigma"]["video 0.5"])
+    found = event["by_sigma"]
+    video, audio = found["video 0.25"] + found["video 0.5"], found["audio 0.25"] + found["audio 0.5"]
+    assert event["loss"] == pytest.approx(video + 2 * audio)
 
 
 TURNED = ("held_out.fraction=0.25", "held_out.interval=1", "training.checkpoint_interval=1")
