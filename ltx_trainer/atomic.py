@@ -2,15 +2,19 @@
 
 import errno
 import fcntl
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from ltx_trainer.errors import ConfigError, OutOfResources
+
+logger = logging.getLogger(__name__)
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_FULL_TEXTS = ("no space left on device", f"os error {errno.ENOSPC})", f"os error {errno.EDQUOT})")
@@ -104,6 +108,33 @@ def make_folder(path: Path) -> None:
     """
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def locked(path: Path, *, waiting: str | None = None) -> Iterator[None]:
+    """Keep other processes that lock the same file out for the length of the `with`; wait for one that has it.
+
+    Args:
+        path: The lock's own file, which stays.
+        waiting: What to say where that takes waiting.
+
+    Raises:
+        OutOfResources: The disk is full.
+        ConfigError: The folder cannot be written to.
+    """
+    make_folder(path.parent)
+    lock = FileLock(path)
+    with disk_errors(path):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if waiting is not None:
+                logger.info("%s", waiting)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check_space(folder: Path, num_bytes: int, what: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from ltx_trainer.artifacts import CachedSet, Clip, Clips
 from ltx_trainer.config import Settings
-from ltx_trainer.errors import CheckpointError
+from ltx_trainer.errors import CheckpointError, some_of
 
 Identity = Mapping[str, Any]
 
@@ -26,9 +26,6 @@ LENGTH_BYTES = 8
 """Of the number that a tensor file begins with: the length of its header."""
 
 CHUNK_BYTES = 1 << 20
-
-NAMED_AT_MOST = 3
-"""Clips that a message names."""
 
 REQUEST_FIELDS = (
     "rank",
@@ -236,12 +233,8 @@ def _difference(name: str, there: Any, here: Any) -> str:
             "gone": sorted(there.keys() - here.keys()),
             "changed": sorted(key for key in here.keys() & there.keys() if here[key] != there[key]),
         }
-        return f"{name}: " + "; ".join(f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in kinds.items() if keys)
+        return f"{name}: " + "; ".join(f"{len(keys)} {kind} ({some_of(keys)})" for kind, keys in kinds.items() if keys)
     return f"{name}: {json.dumps(there)} there, {json.dumps(here)} here"
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:NAMED_AT_MOST]) + (", ..." if len(names) > NAMED_AT_MOST else "")
 
 
 def _digest(clip: Clip) -> str:

@@ -19,6 +19,7 @@ A message says what was found, what is allowed, and what would work.
 
 import errno
 import sys
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -88,6 +89,11 @@ class Interrupted(BaseException):
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"Stopped by signal {signal_number}.")
         self.signal_number = signal_number
+
+
+def some_of(names: Sequence[str], at_most: int = 3) -> str:
+    """List names for a message, which shows that there are more."""
+    return ", ".join(names[:at_most]) + (", ..." if len(names) > at_most else "")
 
 
 def as_known(error: BaseException) -> BaseException:

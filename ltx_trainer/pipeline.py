@@ -3,7 +3,6 @@
 `look` works without torch, so that a refused config or archive is answered at once; `work` imports what needs it.
 """
 
-import logging
 import math
 import os
 from collections.abc import Iterator
@@ -15,12 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from ltx_trainer import report
 from ltx_trainer.artifacts import Adapter, Bundle, CachedSet, Clips, LeftOut, Manifest, Preview, Render
-from ltx_trainer.atomic import make_folder, write_text
+from ltx_trainer.atomic import locked, make_folder, write_text
 from ltx_trainer.config import REQUEST_FRAMES_FACTOR, Settings, settings_as_yaml
 from ltx_trainer.continuation import Identity, check_newest, encoded_identity, run_identity
 from ltx_trainer.download import fetch
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
 
     from ltx_trainer.models.family import Family
     from ltx_trainer.validate import Previews
-
-logger = logging.getLogger(__name__)
 
 
 class Stage(IntEnum):
@@ -119,14 +115,15 @@ def look(settings: Settings, space: Space, console: Console | None = None) -> Pl
     show = report.download_progress(console or Console(quiet=True))
     find = partial(fetch, folder=space.cache / "downloads", limits=settings.downloads, show=show)
     source = find(request.training_data_url, what="input.training_data_url")
+    waiting = f"Another run is looking at its data in {space.cache}; waiting for it."
     # Of several processes one does the work; the others wait and find it done.
-    with _locked(space.cache / ".lock"):
+    with locked(space.cache / ".lock", waiting=waiting):
         manifest = ingest_archive(source, mode, space.cache, mixed=settings.data.mixed, ours=[space.output])
     check_complete(manifest, settings.data)
     facts = _read_base(settings, space)
     shape, preview_shape = _training_shape(facts, settings), _preview_shape(facts, settings)
     previews = prepare_previews(request, preview_shape, find)
-    with _locked(space.cache / ".lock"):
+    with locked(space.cache / ".lock", waiting=waiting):
         clips = prepare_clips(
             request,
             mode,
@@ -365,21 +362,6 @@ def _export(
         inference=asdict(sampling_of(job.settings, job.family)),
         debug_dataset=debug_dataset,
     )
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock between processes, and say so where that takes waiting."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logger.info("Another run is looking at its data in %s; waiting for it.", path.parent)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _read_base(settings: Settings, space: Space) -> ModelFacts:

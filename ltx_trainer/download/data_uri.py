@@ -12,10 +12,9 @@ from urllib.parse import unquote_to_bytes
 
 from ltx_trainer.atomic import check_space, write_bytes
 from ltx_trainer.download.page import is_page, is_page_type
-from ltx_trainer.download.rules import Limits
+from ltx_trainer.download.rules import BYTES_IN_A_GIGABYTE, Limits
 from ltx_trainer.errors import DatasetError
 
-BYTES_IN_A_GIGABYTE = 10**9
 LETTERS_OF_A_QUANTUM = 4
 ZIP_BEGINS = b"PK\x03\x04"
 URL_SAFE = bytes.maketrans(b"-_", b"+/")

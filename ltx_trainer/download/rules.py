@@ -4,6 +4,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+BYTES_IN_A_GIGABYTE = 10**9
+
 
 class Limits(Protocol):
     """The user's limits, as in the settings' `downloads`."""

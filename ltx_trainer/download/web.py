@@ -3,26 +3,22 @@
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import FileLock
 from requests import Response
 
-from ltx_trainer.atomic import check_space, disk_errors, make_folder
+from ltx_trainer.atomic import check_space, disk_errors, locked
 from ltx_trainer.download.connect import Asking, chunks_of, status_of
 from ltx_trainer.download.page import HEAD_BYTES, is_page, is_page_type
 from ltx_trainer.download.place import Facts, Place, facts_of, folder_of
-from ltx_trainer.download.rules import Limits, Patience, Progress
+from ltx_trainer.download.rules import BYTES_IN_A_GIGABYTE, Limits, Patience, Progress
 from ltx_trainer.download.url import Unavailable, Url
 from ltx_trainer.errors import DatasetError
 
 logger = logging.getLogger(__name__)
-
-BYTES_IN_A_GIGABYTE = 10**9
 
 OK, PARTIAL, NOT_MODIFIED, NOT_SATISFIABLE = 200, 206, 304, 416
 
@@ -67,22 +63,8 @@ def fetch_url(
     """
     asking = Asking(what, limits, patience or Patience())
     place = folder_of(url, folder)
-    with _locked(place):
+    with locked(place / ".lock"):
         return _Transfer(url, Place(place), asking, show).run()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from adding to the same file."""
-    make_folder(folder)
-    path = folder / ".lock"
-    lock = FileLock(path)
-    with disk_errors(path):
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class _Transfer:

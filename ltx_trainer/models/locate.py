@@ -4,10 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from ltx_trainer import __version__
-from ltx_trainer.atomic import make_folder
+from ltx_trainer.atomic import locked
 from ltx_trainer.errors import ModelError
 from ltx_trainer.models import folder as diffusers_folder
 from ltx_trainer.models import gemma
@@ -93,9 +91,8 @@ def _written_miniature(family: str, cache: Path) -> Path:
     if not folder.is_dir():
         from ltx_trainer.models.miniature import write_miniature  # noqa: PLC0415 - needs torch, once
 
-        make_folder(folder.parent)
         # Of several processes the first writes it, and the others find it.
-        with FileLock(folder.with_suffix(".lock")):
+        with locked(folder.with_suffix(".lock")):
             if not folder.is_dir():
                 write_miniature(family, folder)
     return folder

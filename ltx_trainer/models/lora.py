@@ -108,6 +108,11 @@ def adapter_health(transformer: nn.Module) -> tuple[list[str], list[str]]:
     return dead, broken
 
 
+def group_of(module: str) -> str:
+    """Name what a module has in common with those of other blocks: `attn1.to_q`."""
+    return ".".join(step for step in module.split(".")[1:] if not step.isdigit()) or module
+
+
 @contextmanager
 def adapter_enabled(transformer: nn.Module, on: bool) -> Iterator[None]:  # noqa: FBT001 - the name asks the question
     """Switch the adapter on or off for the length of the `with`. Off, the transformer is the base model exactly."""
@@ -132,12 +137,8 @@ def _check_targets(transformer: nn.Module, modules: Sequence[str]) -> None:
 
 def _by_group(modules: Sequence[str], found: Sequence[str]) -> str:
     """Count by what two blocks have in common: `attn1.to_q 1 of 2`."""
-    counted = Counter(map(_group, found))
-    return ", ".join(f"{group} {counted[group]} of {asked}" for group, asked in Counter(map(_group, modules)).items())
-
-
-def _group(module: str) -> str:
-    return ".".join(step for step in module.split(".")[1:] if not step.isdigit()) or module
+    counted = Counter(map(group_of, found))
+    return ", ".join(f"{group} {counted[group]} of {asked}" for group, asked in Counter(map(group_of, modules)).items())
 
 
 def _lora_layers(transformer: nn.Module) -> Iterator[tuple[str, LoraLayer]]:

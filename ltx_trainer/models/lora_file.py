@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ltx_trainer.errors import CheckpointError, ModelError
+from ltx_trainer.errors import CheckpointError, ModelError, some_of
 from ltx_trainer.models.header import Entry, read_header
 from ltx_trainer.models.names import library_name
 
@@ -21,8 +21,6 @@ MATRIX = re.compile(r"(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_down|lora_up|a
 SIDES = {"lora_A": "down", "lora_down": "down", "lora_B": "up", "lora_up": "up", "alpha": "alpha"}
 ADAPTER_METADATA = "lora_adapter_metadata"
 """Where diffusers keeps what the adapter was made with, alpha included."""
-
-NAMED_AT_MOST = 3
 
 
 @dataclass(frozen=True)
@@ -152,8 +150,7 @@ def _check_plain(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def _some(keys: Sequence[str]) -> str:
-    more = ", ..." if len(keys) > NAMED_AT_MOST else ""
-    return f"it holds {len(keys)} other tensors ({', '.join(keys[:NAMED_AT_MOST])}{more})" if keys else "it is empty"
+    return f"it holds {len(keys)} other tensors ({some_of(keys)})" if keys else "it is empty"
 
 
 def _counted(modules: Iterable[str]) -> str:

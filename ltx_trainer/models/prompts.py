@@ -11,12 +11,11 @@ from pathlib import Path
 
 import torch
 from diffusers.pipelines.ltx2 import LTX2TextConnectors
-from filelock import FileLock
 from torch import Tensor
 from torch.nn import functional
 from transformers import AutoTokenizer, Gemma3ForConditionalGeneration, PreTrainedTokenizerBase
 
-from ltx_trainer.atomic import disk_errors, make_folder
+from ltx_trainer.atomic import locked, make_folder
 from ltx_trainer.errors import ModelError
 from ltx_trainer.models.facts import ModelFacts
 from ltx_trainer.models.weights import load_component, load_transformers, placed, working_dtype
@@ -60,17 +59,13 @@ def encode_prompts(
 def _spool(scratch: Path) -> Iterator[Path]:
     """Give an empty folder, without what a killed process left in it, and take it away in the end."""
     folder = scratch / "hidden-states"
-    make_folder(scratch)
-    lock = FileLock(scratch / "hidden-states.lock")
-    with disk_errors(scratch):
-        lock.acquire()
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        make_folder(folder)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
+    with locked(scratch / "hidden-states.lock"):
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            make_folder(folder)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @torch.no_grad()

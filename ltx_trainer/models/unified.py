@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ltx_trainer.errors import ModelError
+from ltx_trainer.errors import ModelError, some_of
 from ltx_trainer.models.component import Component, Weight
 from ltx_trainer.models.header import Entry, read_header
 from ltx_trainer.models.unified_config import WHAT_WORKS, Arguments, Section, component_arguments
@@ -24,7 +24,6 @@ VIDEO_INPUT, AUDIO_INPUT = (
     f"{TRANSFORMER_PREFIX}patchify_proj.weight",
     f"{TRANSFORMER_PREFIX}audio_patchify_proj.weight",
 )
-NAMED_AT_MOST = 3
 
 LORA_KEY = re.compile(r".+\.(lora_[AB]|lora_(down|up))(\..+)?")
 SCALE_KEY = re.compile(r"(.+\.)?(weight_scale(_2)?|input_scale|scale_weight|scale_input|comfy_quant|scaled_fp8)")
@@ -92,8 +91,7 @@ def _check_plain(file: Path, entries: Mapping[str, Entry]) -> None:
 
 
 def _some(keys: list[str]) -> str:
-    more = ", ..." if len(keys) > NAMED_AT_MOST else ""
-    return f"{len(keys)} tensor{'s' * (len(keys) > 1)}: {', '.join(keys[:NAMED_AT_MOST])}{more}"
+    return f"{len(keys)} tensor{'s' * (len(keys) > 1)}: {some_of(keys)}"
 
 
 def _read_config(file: Path, metadata: Mapping[str, str]) -> Section:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ltx_trainer.errors import ModelError
+from ltx_trainer.errors import ModelError, some_of
 from ltx_trainer.models.component import Component, Weight
 
 Diffusers = TypeVar("Diffusers", bound=ModelMixin)
@@ -143,13 +143,10 @@ def _check_report(origin: str, report: Mapping[str, Collection[Any]]) -> None:
     """Refuse what the libraries only warn of: a weight left random, or one left unread."""
     wrong = {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
     if wrong:
-        found = "; ".join(f"{len(keys)} {kind.replace('_', ' ')} ({_some(keys)})" for kind, keys in wrong.items())
+        found = "; ".join(
+            f"{len(keys)} {kind.replace('_', ' ')} ({some_of(keys, NAMED_AT_MOST)})" for kind, keys in wrong.items()
+        )
         raise ModelError(f"the weights in {origin} do not fit its config: {found}. Fetch or convert the model again.")
-
-
-def _some(keys: list[str]) -> str:
-    more = ", ..." if len(keys) > NAMED_AT_MOST else ""
-    return ", ".join(keys[:NAMED_AT_MOST]) + more
 
 
 def _kept_in(model_class: type[ModelMixin], name: str, dtype: torch.dtype) -> torch.dtype:

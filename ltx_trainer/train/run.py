@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from ltx_trainer.artifacts import ADAPTER_PREFIX, AVERAGE_PREFIX, Adapter, CachedSet
 from ltx_trainer.config import Settings
 from ltx_trainer.continuation import Identity
-from ltx_trainer.errors import Interrupted, TrainingDiverged
+from ltx_trainer.errors import Interrupted, TrainingDiverged, some_of
 from ltx_trainer.interruption import noted
 from ltx_trainer.models.family import Family
-from ltx_trainer.models.lora import adapter_health, adapter_state, load_adapter_state
+from ltx_trainer.models.lora import adapter_health, adapter_state, group_of, load_adapter_state
 from ltx_trainer.processes import on_main
 from ltx_trainer.train.average import make_average
 from ltx_trainer.train.batch import BatchMaker
@@ -45,9 +45,6 @@ logger = logging.getLogger(__name__)
 
 SKIPPED_AT_MOST = 10
 """Batches in a row without an update that end a run."""
-
-NAMED_AT_MOST = 3
-"""Modules that a message names."""
 
 Event = Mapping[str, Any]
 
@@ -208,7 +205,7 @@ class Run:
         if broken:
             raise TrainingDiverged(
                 f"After step {self.step}, {len(broken)} modules of the adapter hold values that are not finite "
-                f"({_some(broken)}). No checkpoint was written; the one before it is whole. "
+                f"({some_of(broken)}). No checkpoint was written; the one before it is whole. "
                 "A lower input.learning_rate is the usual remedy."
             )
         if dead and self.step > 0 and not self._told_of_dead:
@@ -219,7 +216,7 @@ class Run:
                 "such modules is not published. Stop the run, and leave them out of lora.targets.",
                 self.step,
                 len(dead),
-                ", ".join(f"{group} {count}" for group, count in Counter(map(_group, dead)).items()),
+                ", ".join(f"{group} {count}" for group, count in Counter(map(group_of, dead)).items()),
             )
 
     def leave_if_told(self) -> None:
@@ -385,15 +382,6 @@ class Run:
 def _diagnosis(suspects: Sequence[Sample], grad_norm: float) -> str:
     rows = "".join(f"\n  {sample}" for sample in suspects)
     return f"gradient norm {grad_norm:.4g}{rows}"
-
-
-def _group(module: str) -> str:
-    """Name what the blocks have in common: `attn1.to_q`."""
-    return ".".join(part for part in module.split(".")[1:] if not part.isdigit()) or module
-
-
-def _some(modules: Sequence[str]) -> str:
-    return ", ".join(modules[:NAMED_AT_MOST]) + (", ..." if len(modules) > NAMED_AT_MOST else "")
 
 
 def _memory_bytes() -> int:

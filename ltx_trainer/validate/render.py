@@ -55,7 +55,7 @@ class Previews:
     folder: Path
     accelerator: Accelerator
     base: str
-    on_render: Callable[[Render], object]
+    on_render: Callable[[Render], None]
 
     def render(self, step: int) -> Render | None:
         """Render the items, each process its share, and join them, unless that was done before.
@@ -71,7 +71,7 @@ class Previews:
         work = _Work(self.family, self.transformer, self.cached, self.sampling, self.folder, step, base, device)
         if not on_main(work.is_done) and self._is_stopped_in(work):
             return None
-        on_main(lambda: self._tell(work.render))
+        on_main(lambda: self.on_render(work.render))
         return work.render if self.accelerator.is_main_process else None
 
     def _is_stopped_in(self, work: "_Work") -> bool:
@@ -81,9 +81,6 @@ class Previews:
         return any(together(lambda: _is_stopped(lambda: work.render_items(own)))) or on_main(
             lambda: _is_stopped(work.join_items)
         )
-
-    def _tell(self, render: Render) -> None:
-        self.on_render(render)
 
 
 def render_previews(

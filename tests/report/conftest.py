@@ -1,7 +1,6 @@
 """Clips, runs and screens to report on."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from io import StringIO
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 from ltx_trainer.artifacts import Clip, Footage, MediaKind, Role, Soundtrack, SourceFile
 from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.report import Measured
+from ltx_trainer.train import StepMetrics
 
 
 @pytest.fixture
@@ -36,21 +36,6 @@ def make_clip() -> Callable[..., Clip]:
     return make
 
 
-@dataclass(frozen=True)
-class Step:
-    """What a step measured."""
-
-    step: int
-    loss: Mapping[str, float]
-    loss_by_sigma: Mapping[str, float]
-    learning_rate: float
-    grad_norm: float
-    seconds: float
-    memory_bytes: int
-    skipped: int
-    clips: tuple[str, ...]
-
-
 HELD_OUT = {"event": "held_out", "step": 2, "loss": 0.75, "by_sigma": {"video 0.1": 0.5, "video 0.9": 1.0}}
 
 
@@ -65,7 +50,7 @@ def make_metrics() -> Callable[..., Measured]:
     """Give a function that makes what a step measured."""
 
     def make(step: int, *, memory_bytes: int = 0, skipped: int = 0, grad_norm: float = 0.25) -> Measured:
-        return Step(
+        return StepMetrics(
             step=step,
             loss={"loss": 1.5 / step, "loss/video": 1.0 / step, "loss/audio": 0.5 / step},
             loss_by_sigma={"video 0.50-0.75": 1.0 / step, "audio 0.50-0.75": 0.5 / step},
