@@ -1,0 +1,34 @@
+"""A small world of moving shapes and the tones that follow them: what the miniature is trained on and judged by."""
+
+from ltx_trainer.world.readers import SoundReading, VideoReading, read_sound, read_video
+from ltx_trainer.world.scenes import (
+    COLOURS,
+    KNOWN_COLOURS,
+    MOTIONS,
+    PITCH_OF_MOTION,
+    SHAPES,
+    TEXTURES,
+    Scene,
+    caption,
+    draw_scenes,
+    render,
+    sing,
+)
+
+__all__ = [
+    "COLOURS",
+    "KNOWN_COLOURS",
+    "MOTIONS",
+    "PITCH_OF_MOTION",
+    "SHAPES",
+    "TEXTURES",
+    "Scene",
+    "SoundReading",
+    "VideoReading",
+    "caption",
+    "draw_scenes",
+    "read_sound",
+    "read_video",
+    "render",
+    "sing",
+]
