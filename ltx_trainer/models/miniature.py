@@ -1,6 +1,7 @@
-"""A tiny base model with random weights, in the layout and with the flags of the real one.
+"""A tiny base model in the layout and with the flags of the real one, trained on the world of `ltx_trainer.world`.
 
-Everything that runs on the real model runs on it in seconds on a CPU. Its pictures and sounds are noise.
+Everything that runs on the real model runs on it in seconds on a CPU. It draws what captions in the words of its world
+ask for, and its weights come with the package. With random weights its pictures and sounds are noise.
 """
 
 import json
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any, TypeVar
 
 import torch
 from diffusers import (
@@ -20,30 +22,43 @@ from diffusers import (
     LTX2VideoTransformer3DModel,
 )
 from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2VocoderWithBWE
-from tokenizers import Tokenizer, models, normalizers, trainers
+from safetensors import safe_open
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration, GemmaTokenizer
 
+from ltx_trainer import world
 from ltx_trainer.atomic import disk_errors, flush, make_folder
 from ltx_trainer.errors import ModelError
 from ltx_trainer.models.folder import OVERRIDES_FILE
+from ltx_trainer.tensorfile import write_tensors
+
+Built = TypeVar("Built", bound=nn.Module)
 
 SEED = 20
 
 VIDEO_LATENT_CHANNELS = 16
-SPACE_FACTOR, TIME_FACTOR = 16, 4
+SPACE_FACTOR, TIME_FACTOR = 8, 4
 
 RATE_HZ, OUTPUT_RATE_HZ, HOP_LENGTH, MEL_BINS = 16000, 48000, 160, 64
 AUDIO_LATENT_CHANNELS, AUDIO_LATENT_BINS = 2, 16
 AUDIO_TOKEN_CHANNELS = AUDIO_LATENT_CHANNELS * AUDIO_LATENT_BINS
 
 NUM_BLOCKS = 4
-VIDEO_HEADS, VIDEO_HEAD_WIDTH = 2, 32
-AUDIO_HEADS, AUDIO_HEAD_WIDTH = 2, 16
+VIDEO_HEADS, VIDEO_HEAD_WIDTH = 4, 32
+AUDIO_HEADS, AUDIO_HEAD_WIDTH = 4, 16
+SECONDS_IN_VIEW, SIDE_IN_VIEW, ROPE_THETA = 2, 64, 100.0
+"""The lengths that positions are measured by; a model for small things looks closely."""
 TEXT_WIDTH, TEXT_LAYERS = 32, 2
 NUM_REGISTERS = 16
-MAX_TEXT_TOKENS = 128
+MAX_TEXT_TOKENS = 64
 VOCABULARY_SIZE = 512
+NUM_SAMPLE_SCENES = 200
+
+TRAINED_LTX23 = Path(__file__).with_name("trained") / "ltx-2.3.safetensors"
+TRAINED = ("transformer", "vae", "audio_vae", "vocoder", "connectors", "text_encoder")
+STATISTICS = ("latents_mean", "latents_std")
 
 RESOLUTIONS: Mapping[str, Mapping[str, tuple[int, int]]] = {
     "low": {"16:9": (96, 64), "1:1": (64, 64), "9:16": (64, 96)},
@@ -77,7 +92,7 @@ def write_miniature(name: str, folder: Path) -> None:
     """Write a tiny model of a family; the same bytes every time with the same library versions.
 
     Args:
-        name: The family.
+        name: The family, or the family and `-random`.
         folder: Where to; made if need be, whole or not at all.
 
     Raises:
@@ -89,7 +104,7 @@ def write_miniature(name: str, folder: Path) -> None:
         raise ModelError(f"there is no miniature of {name!r}. Known: {', '.join(MINIATURES)}.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelError(f"{folder} is not empty. Name a folder that does not exist yet.")
-    with disk_errors(folder), _whole_or_absent(folder) as unfinished, _seeded(), torch.no_grad():
+    with disk_errors(folder), _whole_or_absent(folder) as unfinished:
         MINIATURES[name]().save_pretrained(unfinished)
         overrides = {"name": f"miniature {name}", "resolutions": RESOLUTIONS}
         (unfinished / OVERRIDES_FILE).write_text(json.dumps(overrides, indent=2) + "\n", encoding="utf-8")
@@ -110,28 +125,64 @@ def _whole_or_absent(folder: Path) -> Iterator[Path]:
         raise
 
 
-@contextmanager
-def _seeded() -> Iterator[None]:
-    """Draw weights from our own seed, and leave the caller's random state as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        yield
-
-
-def _ltx23() -> LTX2Pipeline:
+def random_ltx23() -> LTX2Pipeline:
+    """Build the miniature of LTX-2.3 with random weights, the same every time."""
     return LTX2Pipeline(
-        transformer=_transformer(),
-        vae=_video_vae(),
-        audio_vae=_audio_vae(),
-        vocoder=_vocoder(),
-        connectors=_connectors(),
-        text_encoder=_text_encoder(),
-        tokenizer=_tokenizer(),
+        transformer=_seeded(_transformer),
+        vae=_seeded(_video_vae),
+        audio_vae=_seeded(_audio_vae),
+        vocoder=_seeded(_vocoder),
+        connectors=_seeded(_connectors),
+        text_encoder=_seeded(_text_encoder),
+        tokenizer=_tokenizer(_learn_vocabulary()),
         scheduler=_scheduler(),
     )
 
 
-MINIATURES: Mapping[str, Callable[[], LTX2Pipeline]] = {"ltx-2.3": _ltx23}
+def _seeded(build: Callable[[], Built]) -> Built:
+    """Build a component from our own seed, whatever else is built; the caller's random state stays as it is."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(SEED)
+        return build()
+
+
+def trained_ltx23(file: Path = TRAINED_LTX23) -> LTX2Pipeline:
+    """Build the miniature of LTX-2.3 with trained weights, those of the package unless told otherwise, in float32."""
+    pipeline = random_ltx23()
+    weights = load_file(file)
+    for name in TRAINED:
+        module: nn.Module = getattr(pipeline, name)
+        own = {key.removeprefix(f"{name}."): weight for key, weight in weights.items() if key.startswith(f"{name}.")}
+        module.load_state_dict(module.state_dict() | own)
+    with safe_open(file, "pt") as opened:
+        pipeline.register_modules(tokenizer=_tokenizer(json.loads(opened.metadata()["vocabulary"])))
+    return pipeline
+
+
+def write_trained_ltx23(pipeline: LTX2Pipeline, file: Path, metadata: Mapping[str, str]) -> None:
+    """Write what `trained_ltx23` reads: parameters in bfloat16, statistics of latents as they are.
+
+    What no training changes is not written.
+
+    Args:
+        pipeline: Built by `random_ltx23`, then trained.
+        file: Whole or absent.
+        metadata: Goes with it.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name in TRAINED:
+        module: nn.Module = getattr(pipeline, name)
+        for key, parameter in module.named_parameters():
+            tensors[f"{name}.{key}"] = parameter.detach().to(torch.bfloat16)
+        for key, buffer in module.named_buffers():
+            if key in STATISTICS:
+                tensors[f"{name}.{key}"] = buffer
+    vocabulary = json.loads(pipeline.tokenizer.backend_tokenizer.to_str())["model"]
+    kept = {key: vocabulary[key] for key in ("vocab", "merges")}
+    write_tensors(file, tensors, {"format": "pt", "vocabulary": json.dumps(kept), **metadata})
+
+
+MINIATURES: Mapping[str, Callable[[], LTX2Pipeline]] = {"ltx-2.3": trained_ltx23, "ltx-2.3-random": random_ltx23}
 
 
 def _transformer() -> LTX2VideoTransformer3DModel:
@@ -142,9 +193,11 @@ def _transformer() -> LTX2VideoTransformer3DModel:
         attention_head_dim=VIDEO_HEAD_WIDTH,
         cross_attention_dim=VIDEO_HEADS * VIDEO_HEAD_WIDTH,
         vae_scale_factors=(TIME_FACTOR, SPACE_FACTOR, SPACE_FACTOR),
-        pos_embed_max_pos=20,
-        base_height=128,
-        base_width=128,
+        pos_embed_max_pos=SECONDS_IN_VIEW,
+        audio_pos_embed_max_pos=SECONDS_IN_VIEW,
+        base_height=SIDE_IN_VIEW,
+        base_width=SIDE_IN_VIEW,
+        rope_theta=ROPE_THETA,
         gated_attn=True,
         cross_attn_mod=True,
         audio_in_channels=AUDIO_TOKEN_CHANNELS,
@@ -176,8 +229,8 @@ def _video_vae() -> AutoencoderKLLTX2Video:
         spatio_temporal_scaling=(True, True),
         decoder_spatio_temporal_scaling=(True, True),
         decoder_inject_noise=(False, False, False),
-        downsample_type=("spatiotemporal", "spatiotemporal"),
-        upsample_type=("spatiotemporal", "spatiotemporal"),
+        downsample_type=("spatiotemporal", "temporal"),
+        upsample_type=("temporal", "spatiotemporal"),
         upsample_residual=(True, True),
         upsample_factor=(2, 2),
         timestep_conditioning=False,
@@ -198,7 +251,7 @@ def _audio_vae() -> AutoencoderKLLTX2Audio:
     vae = AutoencoderKLLTX2Audio(
         # The library sizes the latents' statistics by this number.
         base_channels=AUDIO_TOKEN_CHANNELS,
-        ch_mult=(1, 1, 1),
+        ch_mult=(1, 1, 2),
         num_res_blocks=1,
         attn_resolutions=None,
         latent_channels=AUDIO_LATENT_CHANNELS,
@@ -221,9 +274,23 @@ def _fill_statistics(vae: nn.Module) -> None:
 
 
 def _vocoder() -> LTX2VocoderWithBWE:
+    """Build a vocoder of three stages, at 100 Hz, at 500 Hz and at 16 kHz, and the least of a bandwidth extension."""
     vocoder = LTX2VocoderWithBWE(
-        hidden_channels=64,
-        bwe_hidden_channels=32,
+        hidden_channels=96,
+        upsample_kernel_sizes=[1, 15, 64],
+        upsample_factors=[1, 5, 32],
+        # A block of these can add up 4 ** 6 steps of the past.
+        resnet_kernel_sizes=[7],
+        resnet_dilations=[[1, 4, 16, 64, 256, 1024]],
+        # Its filters would blur those sums; the last activation has them all the same.
+        antialias=False,
+        bwe_hidden_channels=8,
+        bwe_upsample_kernel_sizes=[17, 32],
+        bwe_upsample_factors=[15, 16],
+        bwe_resnet_kernel_sizes=[3],
+        bwe_resnet_dilations=[[1]],
+        filter_length=160,
+        window_length=160,
         num_mel_channels=MEL_BINS,
         input_sampling_rate=RATE_HZ,
         output_sampling_rate=OUTPUT_RATE_HZ,
@@ -307,20 +374,26 @@ def _text_encoder() -> Gemma3ForConditionalGeneration:
     return Gemma3ForConditionalGeneration(config)
 
 
-def _tokenizer() -> GemmaTokenizer:
-    """Learn a few word pieces; bytes stand in for the rest, so any text can be encoded."""
+def _learn_vocabulary() -> Mapping[str, Any]:
+    """Learn the world's words, as `vocab` and `merges`; bytes stand in for the rest, so any text can be encoded."""
     pieces = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     pieces.normalizer = normalizers.Replace(" ", "▁")
+    # So that no piece is longer than a word.
+    pieces.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY_SIZE,
         special_tokens=[*SPECIAL_TOKENS, *(f"<0x{byte:02X}>" for byte in range(256))],
         show_progress=False,
     )
-    pieces.train_from_iterator([text.replace(" ", "▁") for text in SAMPLE_TEXTS], trainer)
-    learned = json.loads(pieces.to_str())["model"]
+    captions = [world.caption(scene) for scene in world.draw_scenes(NUM_SAMPLE_SCENES, SEED)]
+    pieces.train_from_iterator([*captions, *SAMPLE_TEXTS], trainer)
+    return json.loads(pieces.to_str())["model"]
+
+
+def _tokenizer(vocabulary: Mapping[str, Any]) -> GemmaTokenizer:
     return GemmaTokenizer(
-        vocab=learned["vocab"],
-        merges=[tuple(merge) for merge in learned["merges"]],  # pyright: ignore[reportArgumentType] - declared as text
+        vocab=vocabulary["vocab"],
+        merges=[tuple(merge) for merge in vocabulary["merges"]],  # pyright: ignore[reportArgumentType] - declared as text
         add_bos_token=True,
         padding_side="left",
         model_max_length=MAX_TEXT_TOKENS,

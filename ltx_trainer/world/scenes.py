@@ -34,7 +34,7 @@ WORDINGS = (
     "on a {texture} background, a {colour} {shape} moves {motion}",
     "a {colour} {shape} moves {motion} while a tone {pitch}",
     "{colour} {shape} moving {motion}, {texture} background, the tone {pitch}",
-    "the camera stands still while a {colour} {shape} moves slowly {motion} over a {texture} background and a tone {pitch}",
+    "the camera stands still while a {colour} {shape} moves slowly {motion} on a {texture} background, a tone {pitch}",
 )
 
 LOWEST_PITCH_HZ = 300

@@ -1,0 +1,207 @@
+"""The transformer and the connectors: flow matching on the latents of scenes, with and without a given first frame.
+
+The noising, the conditions, the loss and the call of the transformer are the engine's own. Prompts are padded to many
+lengths, because padding becomes registers and a model that has seen one length of it reads no other. A few batches are
+trained without captions, and a few with the streams apart: what guidance guides away from.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from diffusers import LTX2VideoTransformer3DModel
+from diffusers.pipelines.ltx2 import LTX2TextConnectors
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import Gemma3ForConditionalGeneration, GemmaTokenizer
+
+from ltx_trainer import world
+from ltx_trainer.diffusion import (
+    GuidanceScales,
+    add_noise,
+    audio_tokens,
+    flow_loss,
+    generated_stream,
+    give_first_frame,
+    video_tokens,
+)
+from ltx_trainer.geometry import ClipShape, FrameSize
+from ltx_trainer.models.family import Family
+from ltx_trainer.validate import Sampling
+from miniature.parts import Recipe
+from miniature.scores import HELD_OUT, NEGATIVE, decode, held_out_scenes, make, share
+
+RECIPE = Recipe(steps=4_000, peak_rate=2e-3, warmup=100, average=0.995)
+SIDE = 64
+NUM_SCENES = 1600
+PEAK = 0.89
+"""Of a sound as the engine prepares it."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Clips of one shape and how many of them make a batch."""
+
+    num_frames: int
+    frame_rate: int
+    batch_size: int
+
+    @property
+    def shape(self) -> ClipShape:
+        """Frames, size and rate."""
+        return ClipShape(self.num_frames, FrameSize(SIDE, SIDE), Fraction(self.frame_rate))
+
+
+BUCKETS = (Bucket(9, 24, 24), Bucket(17, 24, 16), Bucket(17, 12, 16))
+TEXT_LENGTHS = (64,) * 12 + (32,) * 4 + (128,) * 2 + (256, 1024)
+"""As likely as they are often."""
+
+MEAN_LOGIT, LOGIT_SPREAD = 0.8, 1.2
+CAPTION_DROPOUT = 0.1
+EMPTY_CAPTIONS = ("", NEGATIVE)
+"""What a dropped caption becomes: both say nothing of the clip."""
+FIRST_FRAME_SHARE = 0.2
+APART_SHARE = 0.1
+AUDIO_WEIGHT = 0.5
+
+
+class Trained(nn.Module):
+    """What is trained together."""
+
+    def __init__(self, transformer: LTX2VideoTransformer3DModel, connectors: LTX2TextConnectors) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.connectors = connectors
+
+
+class Texts:
+    """The hidden states of texts `[k s]` by the frozen language model, and prompts of them at any padded length."""
+
+    def __init__(self, encoder: Gemma3ForConditionalGeneration, tokenizer: GemmaTokenizer) -> None:
+        self._encoder = encoder
+        self._tokenizer = tokenizer
+        self._states: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def states(self, text: str) -> Tensor:
+        """Give the hidden states of all layers side by side."""
+        if text not in self._states:
+            ids = self._tokenizer(text, return_tensors="pt").input_ids
+            output = self._encoder(input_ids=ids, output_hidden_states=True, logits_to_keep=1)
+            self._states[text] = torch.stack(output.hidden_states, dim=-1).flatten(2)[0]
+        return self._states[text]
+
+    def prompt(self, connectors: nn.Module, texts: Sequence[str], length: int) -> dict[str, Tensor]:
+        """Give the embeddings `[b l d]` of both streams."""
+        device = next(connectors.parameters()).device
+        rows = [self.states(text)[:length] for text in texts]
+        padded = torch.stack([functional.pad(row, (0, 0, length - len(row), 0)) for row in rows]).to(device)
+        lengths = torch.tensor([len(row) for row in rows], device=device)
+        mask = torch.arange(length, device=device)[None] >= length - lengths[:, None]
+        video, audio, _ = connectors(padded, mask.long(), padding_side="left")
+        return {"video": video, "audio": audio}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Encoded scenes of one bucket: latents of pictures `[n c f h w]` and of sounds `[n c t m]`."""
+
+    bucket: Bucket
+    video: Tensor
+    audio: Tensor
+
+
+def encode(family: Family, scenes: Sequence[world.Scene], bucket: Bucket, device: torch.device) -> Pool:
+    """Draw, sing and encode scenes as the engine does."""
+    shape, facts = bucket.shape, family.facts.audio
+    assert facts is not None
+    num_tokens = shape.num_audio_tokens(facts.tokens_per_second)
+    num_samples = round(bucket.num_frames / bucket.frame_rate * facts.rate_hz)
+    with family.video_codec(device) as codec:
+        frames = (world.render(scene, SIDE, SIDE, bucket.num_frames) for scene in scenes)
+        video = torch.stack([codec.encode(torch.from_numpy(clip)) for clip in frames])
+    with family.audio_codec(device) as codec:
+        sounds = (world.sing(scene, num_samples, facts.rate_hz) for scene in scenes)
+        loud = (torch.from_numpy(sound * (PEAK / abs(sound).max())) for sound in sounds)
+        audio = torch.stack([codec.encode(sound, num_tokens) for sound in loud])
+    return Pool(bucket, video, audio)
+
+
+def encode_pools(family: Family, scenes: Sequence[world.Scene], kept: Path, device: torch.device) -> list[Pool]:
+    """Encode the scenes in every bucket, or read what was encoded before."""
+    if not kept.exists():
+        pools = [encode(family, scenes, bucket, device) for bucket in BUCKETS]
+        torch.save([(pool.video, pool.audio) for pool in pools], kept)
+    tensors = torch.load(kept, weights_only=True)
+    return [Pool(bucket, *pair) for bucket, pair in zip(BUCKETS, tensors, strict=True)]
+
+
+def draw_trained_scenes(seed: int) -> list[world.Scene]:
+    """Draw the scenes that are trained on."""
+    return world.draw_scenes(NUM_SCENES, seed, without=HELD_OUT)
+
+
+@torch.no_grad()
+def measure(family: Family, trained: Trained, texts: Texts, count: int = 16) -> dict[str, float]:
+    """Sample held-out compositions in a hurry, and say how much of them can be read."""
+    device = next(trained.parameters()).device
+    scenes = held_out_scenes(count)
+    prompt = texts.prompt(trained.connectors, [world.caption(scene, 0) for scene in scenes], 64)
+    negative = texts.prompt(trained.connectors, [NEGATIVE], 64)
+    scales = GuidanceScales(cfg=3.0, stg=0.0, modality=1.0, rescale=0.0)
+    sampling = Sampling(num_steps=12, seed=0, scales={"video": scales, "audio": scales}, stg_blocks=())
+    # Compiled code would be compiled again for this.
+    with torch.compiler.set_stance("force_eager"), torch.random.fork_rng(devices=[]):
+        latents = make(family, trained.transformer, prompt, negative, BUCKETS[0].shape, sampling)
+    with family.video_codec(device) as video, family.audio_codec(device) as audio:
+        return share(decode(latents, video, audio), scenes)
+
+
+class Loss:
+    """The loss of a batch drawn from the pools."""
+
+    def __init__(
+        self, family: Family, trained: Trained, texts: Texts, scenes: Sequence[world.Scene], pools: Sequence[Pool]
+    ) -> None:
+        self._family = family
+        self._trained = trained
+        self._texts = texts
+        self._scenes = scenes
+        self._pools = pools
+
+    def __call__(self, generator: torch.Generator) -> Tensor:
+        """Draw clips, captions, padding, conditions, noise and its level."""
+        pool = self._pools[int(torch.randint(len(self._pools), (), generator=generator))]
+        size = pool.bucket.batch_size
+        chosen = torch.randint(len(self._scenes), (size,), generator=generator)
+        wordings = torch.randint(len(world.WORDINGS), (size,), generator=generator)
+        dropped = torch.rand(size, generator=generator) < CAPTION_DROPOUT
+        length = TEXT_LENGTHS[int(torch.randint(len(TEXT_LENGTHS), (), generator=generator))]
+        given = torch.rand(size, generator=generator) < FIRST_FRAME_SHARE
+        apart = bool(torch.rand((), generator=generator) < APART_SHARE)
+        sigma = torch.sigmoid(MEAN_LOGIT + LOGIT_SPREAD * torch.randn(size, generator=generator))
+        captions = [
+            EMPTY_CAPTIONS[index % 2] if drop else world.caption(self._scenes[index], wording)
+            for index, wording, drop in zip(chosen.tolist(), wordings.tolist(), dropped.tolist(), strict=True)
+        ]
+        device = next(self._trained.parameters()).device
+        video_clean = video_tokens(pool.video[chosen])
+        audio_clean = audio_tokens(pool.audio[chosen])
+        grid = pool.bucket.shape.latent_grid(self._family.facts.factors)
+        video = generated_stream(video_clean, self._family.video_coordinates(pool.bucket.shape))
+        streams = {
+            "video": give_first_frame(video, grid.rows * grid.columns, given),
+            "audio": generated_stream(audio_clean, self._family.audio_coordinates(audio_clean.shape[1])),
+        }
+        noise = {
+            name: torch.randn(stream.clean.shape, generator=generator).to(device) for name, stream in streams.items()
+        }
+        streams = {name: stream.to(device) for name, stream in streams.items()}
+        with torch.autocast(device.type, torch.bfloat16):
+            prompt = self._texts.prompt(self._trained.connectors, captions, length)
+            seen = {name: add_noise(stream, noise[name], sigma.to(device)) for name, stream in streams.items()}
+            velocities = self._family.predict(self._trained.transformer, seen, prompt, isolate=apart)
+        losses = {name: flow_loss(velocities[name], streams[name], noise[name]).mean() for name in streams}
+        return losses["video"] + AUDIO_WEIGHT * losses["audio"]

@@ -1,0 +1,214 @@
+"""Train the miniature of LTX-2.3 from scratch, on two cores in some hours or on a GPU in some minutes.
+
+python scripts/train_miniature.py --work outputs/miniature
+
+It can be stopped anywhere and given again; each part goes on from its last minute, and the weights come out the same.
+`--part` trains one part, so that parts that do not wait for each other can be trained side by side: the transformer
+waits for both VAEs. The whole writes the weights of the package, with the digest of these scripts and its scores.
+"""
+
+import argparse
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+import torch
+from diffusers import AutoencoderKLLTX2Audio, AutoencoderKLLTX2Video, LTX2Pipeline, LTX2VideoTransformer3DModel
+from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2VocoderWithBWE
+from miniature import audio_vae, scores, transformer, video_vae, vocoder
+from miniature.parts import train_part
+from rich.console import Console
+from torch import nn
+
+from ltx_trainer.geometry import ClipShape, FrameSize
+from ltx_trainer.models import read_model
+from ltx_trainer.models.family import Family, open_family
+from ltx_trainer.models.miniature import TRAINED_LTX23, random_ltx23, trained_ltx23, write_trained_ltx23
+from ltx_trainer.models.own_timesteps import modulate_by_own_timesteps
+
+Part = TypeVar("Part", bound=nn.Module)
+
+FAMILY = "ltx-2.3"
+PARTS = ("video-vae", "audio-vae", "vocoder", "transformer")
+NEEDED = {"transformer": ("video-vae", "audio-vae")}
+"""What a part is trained on top of."""
+
+SCENE_SEED = 20_000
+NUM_SCORED = 64
+
+
+def main() -> None:
+    """Train what is asked for, then assemble, score and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("outputs/miniature"), help="where the state is kept")
+    parser.add_argument("--part", choices=PARTS, help="train only this; without it, all of them, and write the weights")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU; tiny tensors gain little from more")
+    parser.add_argument("--compile", action="store_true", help="compile the transformer's blocks (needs g++ on a CPU)")
+    parser.add_argument("--weights", type=Path, default=TRAINED_LTX23, help="the file to write")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    options.work.mkdir(parents=True, exist_ok=True)
+    training = Training(options.work, torch.device(options.device), Console(), compiled=options.compile)
+    if options.part:
+        for part in (*NEEDED.get(options.part, ()), options.part):
+            training.train(part)
+        return
+    for part in PARTS:
+        training.train(part)
+    training.write(options.weights)
+
+
+class Training:
+    """The parts of one miniature; each is trained in its turn and stays in the pipeline."""
+
+    def __init__(self, work: Path, device: torch.device, console: Console, *, compiled: bool) -> None:
+        self._work = work
+        self._compiled = compiled
+        self._device = device
+        self._console = console
+        self._pipeline = random_ltx23()
+
+    def train(self, part: str) -> None:
+        """Train a part, or what is left of it."""
+        train: Mapping[str, Callable[[], None]] = {
+            "video-vae": self._train_video_vae,
+            "audio-vae": self._train_audio_vae,
+            "vocoder": self._train_vocoder,
+            "transformer": self._train_transformer,
+        }
+        train[part]()
+
+    def _train_video_vae(self) -> None:
+        vae = self._part(AutoencoderKLLTX2Video)
+        video_vae.prepare(vae)
+        train_part(
+            "video-vae",
+            vae,
+            video_vae.RECIPE,
+            video_vae.Loss(vae, seed=1),
+            self._work,
+            seed=1,
+            console=self._console,
+            score=lambda: video_vae.measure(vae, 16),
+            score_every=1500,
+        )
+        _rounded(vae)
+        video_vae.fill_statistics(vae)
+
+    def _train_audio_vae(self) -> None:
+        vae = self._part(AutoencoderKLLTX2Audio)
+        audio_vae.prepare(vae)
+        train_part(
+            "audio-vae",
+            vae,
+            audio_vae.RECIPE,
+            audio_vae.Loss(vae, seed=2),
+            self._work,
+            seed=2,
+            console=self._console,
+            score=lambda: audio_vae.measure(vae, 16),
+            score_every=500,
+        )
+        _rounded(vae)
+        audio_vae.fill_statistics(vae)
+
+    def _train_vocoder(self) -> None:
+        model = self._part(LTX2VocoderWithBWE)
+        vocoder.prepare(model)
+        train_part(
+            "vocoder",
+            model,
+            vocoder.RECIPE,
+            vocoder.Loss(model, seed=3),
+            self._work,
+            seed=3,
+            console=self._console,
+            score=lambda: vocoder.measure(model, 16),
+            score_every=500,
+        )
+        _rounded(model)
+
+    def _train_transformer(self) -> None:
+        model = self._part(LTX2VideoTransformer3DModel)
+        trained = transformer.Trained(model, self._part(LTX2TextConnectors))
+        texts = transformer.Texts(self._pipeline.text_encoder, self._pipeline.tokenizer)
+        scenes = transformer.draw_trained_scenes(seed=SCENE_SEED)
+        family = _read_as_engine(self._pipeline, self._work / "model")
+        # Only here, because a family installs it on what it loads.
+        modulate_by_own_timesteps(model)
+        pools = transformer.encode_pools(family, scenes, self._work / "latents.pt", self._device)
+        if self._compiled:
+            for block in model.transformer_blocks:
+                block.compile()
+        train_part(
+            "transformer",
+            trained,
+            transformer.RECIPE,
+            transformer.Loss(family, trained, texts, scenes, pools),
+            self._work,
+            seed=4,
+            console=self._console,
+            score=lambda: transformer.measure(family, trained, texts),
+            score_every=500,
+        )
+        _rounded(trained)
+
+    def _part(self, model_class: type[Part]) -> Part:
+        """Give the part of the pipeline that is of a class, on the device."""
+        found = next(part for part in self._pipeline.components.values() if isinstance(part, model_class))
+        return found.to(self._device)
+
+    def write(self, file: Path) -> None:
+        """Write the weights of the package, scored as they are read from there."""
+        facts = {"script": _digest_of_scripts()}
+        write_trained_ltx23(self._pipeline, file, facts)
+        found = self._score(file)
+        self._console.print_json(data=found)
+        write_trained_ltx23(self._pipeline, file, facts | {"scores": json.dumps(found)})
+        self._console.print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+
+    def _score(self, file: Path) -> dict[str, Mapping[str, float]]:
+        """Score a file of weights on compositions that were never trained on."""
+        with TemporaryDirectory() as folder:
+            scratch = Path(folder)
+            family = _read_as_engine(trained_ltx23(file), scratch / "model")
+            shape = ClipShape(17, FrameSize(64, 64), Fraction(24))
+            made, scenes = scores.sample_held_out(family, shape, NUM_SCORED, scratch, scores.defaults(family))
+            with family.video_codec(torch.device("cpu")) as codec:
+                reconstruction = scores.reconstruction(codec, scores.held_out_scenes(NUM_SCORED), shape)
+        return {
+            "reconstruction": reconstruction,
+            "held-out compositions": scores.share(made, scenes),
+            "captions of others": scores.against_others(made, scenes),
+            "audio VAE": audio_vae.measure(self._part(AutoencoderKLLTX2Audio)),
+            "vocoder": vocoder.measure(self._part(LTX2VocoderWithBWE)),
+        }
+
+
+def _rounded(module: nn.Module) -> None:
+    """Round weights to what is shipped, so that what is trained on them and scored is what is shipped."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(parameter.to(torch.bfloat16))
+
+
+def _read_as_engine(pipeline: LTX2Pipeline, folder: Path) -> Family:
+    pipeline.save_pretrained(folder)
+    return open_family(read_model(folder, FAMILY))
+
+
+def _digest_of_scripts() -> str:
+    """Give the SHA-256 of everything here that decides the weights."""
+    digest = hashlib.sha256()
+    for script in sorted([Path(__file__), *(Path(__file__).parent / "miniature").glob("*.py")]):
+        digest.update(script.read_bytes())
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    main()
