@@ -30,6 +30,7 @@ STAGES = {
     "run": "validate, then export the LoRA: the whole way from a zip to a LoRA",
 }
 
+MINIATURES = ("ltx-2.3", "ltx-2.3-random")
 LONGEST_SPEECH_SECONDS = 10
 """How long other processes give the main one to come to the same error."""
 
@@ -81,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     miniature = commands.add_parser(
         "miniature", help="write a tiny model as an ordinary diffusers folder", parents=[common]
     )
-    miniature.add_argument("name", metavar="NAME", choices=["ltx-2.3"], help="which one: ltx-2.3")
+    miniature.add_argument("name", metavar="NAME", choices=MINIATURES, help=f"which one: {', '.join(MINIATURES)}")
     miniature.add_argument("folder", metavar="DIR", type=Path, help="a folder that is empty or not there")
     return parser
 

@@ -5,3 +5,4 @@ source "$(dirname "$0")/setup.sh"
 
 python scripts/make_demo.py outputs/demo.zip
 python -m ltx_trainer run configs/demo.yaml
+python scripts/score_demo.py outputs/demo

@@ -94,8 +94,16 @@ def command() -> Command:
 
 @pytest.fixture(scope="session")
 def miniature_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The miniature itself: to be read, never changed."""
+    """The miniature with random weights, for what does not ask how well it draws: to be read, never changed."""
     folder = tmp_path_factory.mktemp("models") / "miniature"
+    write_miniature("ltx-2.3-random", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature as it comes with the package: to be read, never changed."""
+    folder = tmp_path_factory.mktemp("models") / "trained"
     write_miniature("ltx-2.3", folder)
     return folder
 

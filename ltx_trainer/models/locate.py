@@ -1,5 +1,6 @@
 """From what the settings say of the base model to the files that it lies in."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,10 @@ def locate_model(
 
 
 def _written_miniature(family: str, cache: Path) -> Path:
-    folder = cache / "models" / f"{MINIATURE}-{family}-{__version__}"
+    weights = trained_weights(family)
+    if not weights.is_file():
+        raise ModelError(f"there is no miniature of {family!r}.")
+    folder = cache / "models" / f"{MINIATURE}-{family}-{__version__}-{_short_digest(weights)}"
     if not folder.is_dir():
         from ltx_trainer.models.miniature import write_miniature  # noqa: PLC0415 - needs torch, once
 
@@ -96,6 +100,16 @@ def _written_miniature(family: str, cache: Path) -> Path:
             if not folder.is_dir():
                 write_miniature(family, folder)
     return folder
+
+
+def trained_weights(family: str) -> Path:
+    """Say where the trained weights of a family's miniature come with the package."""
+    return Path(__file__).with_name("trained") / f"{family}.safetensors"
+
+
+def _short_digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()[:12]
 
 
 def _unified_connectors(file: Path) -> Component:

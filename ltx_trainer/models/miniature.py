@@ -32,6 +32,7 @@ from ltx_trainer import world
 from ltx_trainer.atomic import disk_errors, flush, make_folder
 from ltx_trainer.errors import ModelError
 from ltx_trainer.models.folder import OVERRIDES_FILE
+from ltx_trainer.models.locate import trained_weights
 from ltx_trainer.tensorfile import write_tensors
 
 Built = TypeVar("Built", bound=nn.Module)
@@ -56,7 +57,7 @@ MAX_TEXT_TOKENS = 64
 VOCABULARY_SIZE = 512
 NUM_SAMPLE_SCENES = 200
 
-TRAINED_LTX23 = Path(__file__).with_name("trained") / "ltx-2.3.safetensors"
+TRAINED_LTX23 = trained_weights("ltx-2.3")
 TRAINED = ("transformer", "vae", "audio_vae", "vocoder", "connectors", "text_encoder")
 STATISTICS = ("latents_mean", "latents_std")
 

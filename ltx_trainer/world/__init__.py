@@ -1,5 +1,6 @@
 """A small world of moving shapes and the tones that follow them: what the miniature is trained on and judged by."""
 
+from ltx_trainer.world.concepts import BLOOMS, ZORP, ZORP_COLOUR, as_blooming, as_zorp
 from ltx_trainer.world.readers import SoundReading, VideoReading, read_sound, read_video
 from ltx_trainer.world.scenes import (
     COLOURS,
@@ -18,6 +19,7 @@ from ltx_trainer.world.scenes import (
 )
 
 __all__ = [
+    "BLOOMS",
     "COLOURS",
     "KNOWN_COLOURS",
     "MOTIONS",
@@ -25,10 +27,14 @@ __all__ = [
     "SHAPES",
     "TEXTURES",
     "WORDINGS",
+    "ZORP",
+    "ZORP_COLOUR",
     "Composition",
     "Scene",
     "SoundReading",
     "VideoReading",
+    "as_blooming",
+    "as_zorp",
     "caption",
     "draw_scenes",
     "read_sound",

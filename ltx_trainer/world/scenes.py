@@ -29,12 +29,12 @@ MOTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 PITCH_OF_MOTION = {"left": "holds", "right": "holds", "up": "rises", "down": "falls"}
 
 WORDINGS = (
-    "a {colour} {shape} moves {motion}",
-    "a {colour} {shape} moves {motion} on a {texture} background",
-    "on a {texture} background, a {colour} {shape} moves {motion}",
-    "a {colour} {shape} moves {motion} while a tone {pitch}",
-    "{colour} {shape} moving {motion}, {texture} background, the tone {pitch}",
-    "the camera stands still while a {colour} {shape} moves slowly {motion} on a {texture} background, a tone {pitch}",
+    "a {colour} {shape} {does}",
+    "a {colour} {shape} {does} on a {texture} background",
+    "on a {texture} background, a {colour} {shape} {does}",
+    "a {colour} {shape} {does} while a tone {pitch}",
+    "{texture} background: a {colour} {shape} {does}, the tone {pitch}",
+    "the camera stands still while a {colour} {shape} {does} on a {texture} background, a tone {pitch}",
 )
 
 LOWEST_PITCH_HZ = 300
@@ -65,7 +65,8 @@ class Scene:
         wording: Which of the wordings its caption has.
         growth: Radius at the end by radius at the start.
         beats_hz: How often the tone swells and fades in a second; 0 is steady.
-        name: What the caption calls the colour; empty for the colour's own name.
+        called: What the caption calls the colour; empty for the colour's own name.
+        does: What the caption says that the shape does; empty for that it moves, and where.
     """
 
     colour: str
@@ -81,7 +82,8 @@ class Scene:
     wording: int
     growth: float = 1.0
     beats_hz: float = 0.0
-    name: str = ""
+    called: str = ""
+    does: str = ""
 
     @property
     def composition(self) -> Composition:
@@ -138,9 +140,9 @@ def caption(scene: Scene, wording: int | None = None) -> str:
         wording: Which of the wordings; None takes the scene's own.
     """
     return WORDINGS[scene.wording if wording is None else wording].format(
-        colour=scene.name or scene.colour,
+        colour=scene.called or scene.colour,
         shape=scene.shape,
-        motion=scene.motion,
+        does=scene.does or f"moves {scene.motion}",
         texture=scene.texture,
         pitch=PITCH_OF_MOTION[scene.motion],
     )

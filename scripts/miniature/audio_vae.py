@@ -5,6 +5,7 @@ A loud bin weighs more than a quiet one: pitch is in the few bins of the tone, n
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -59,7 +60,11 @@ class Loss:
 
     def __init__(self, vae: AutoencoderKLLTX2Audio, seed: int) -> None:
         self._vae = vae
-        self._pool = hear(draw_sounds(NUM_SCENES, seed)).to(vae.device)
+        self._seed = seed
+
+    @cached_property
+    def _pool(self) -> Tensor:
+        return hear(draw_sounds(NUM_SCENES, self._seed)).to(self._vae.device)
 
     def __call__(self, generator: torch.Generator) -> Tensor:
         """Draw a batch: pieces of one length, from the beginnings half of the time."""

@@ -9,7 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from ltx_trainer import world
-from ltx_trainer.diffusion import Stream, audio_latents, audio_tokens, generated_stream, video_latents, video_tokens
+from ltx_trainer.config.request import NEGATIVE_PROMPT
+from ltx_trainer.diffusion import (
+    Stream,
+    add_noise,
+    audio_latents,
+    audio_tokens,
+    flow_loss,
+    generated_stream,
+    video_latents,
+    video_tokens,
+)
 from ltx_trainer.geometry import ClipShape
 from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
 from ltx_trainer.validate import Sampling, denoise
@@ -25,9 +35,6 @@ HELD_OUT: tuple[world.Composition, ...] = (
     ("green", "square", "down"),
 )
 """Compositions that the transformer is never trained on."""
-
-NEGATIVE = "worst quality, inconsistent motion, blurry, jittery, distorted"
-"""What a request guides away from unless it says otherwise."""
 
 Prompt = Mapping[str, Tensor]
 
@@ -181,7 +188,7 @@ def sample_held_out(
     """Make clips of held-out compositions from their captions alone."""
     scenes = held_out_scenes(count)
     captions = [world.caption(scene) for scene in scenes]
-    prompt = prompts_of(family, [*captions, NEGATIVE], scratch)
+    prompt = prompts_of(family, [*captions, NEGATIVE_PROMPT], scratch)
     device = torch.device("cpu")
     with family.transformer(device, torch.float32) as transformer:
         latents = make(
@@ -201,3 +208,57 @@ def against_others(made: Sequence[Made], scenes: Sequence[world.Scene]) -> dict[
     count = len(scenes)
     turns = [share(made, [*scenes[turn:], *scenes[:turn]]) for turn in range(1, count)]
     return {name: sum(turn[name] for turn in turns) / len(turns) for name in turns[0]}
+
+
+def losses(
+    family: Family,
+    transformer: nn.Module,
+    clips: Mapping[str, Tensor],
+    prompt: Prompt,
+    shape: ClipShape,
+    *,
+    sigma: float,
+    seed: int,
+    first_frames: Tensor | None = None,
+) -> Tensor:
+    """Give the loss of each clip `[b]` over its generated video tokens, at one noise level and with one noise.
+
+    Args:
+        family: The base model's family.
+        transformer: The base, with an adapter or without.
+        clips: Normalised latents, video `[b c f h w]` and audio `[b c t m]`.
+        prompt: Embeddings `[b l d]` for each stream.
+        shape: Of the clips.
+        sigma: Noise level of both streams.
+        seed: Of the noise.
+        first_frames: Latents of given first frames `[b c 1 h w]`, the clips' own or others.
+    """
+    noise = _noise(family, shape, len(clips["video"]), seed)
+    streams = _streams(family, shape, noise, first_frames)
+    clean = {"video": video_tokens(clips["video"]), "audio": audio_tokens(clips["audio"])}
+    for name, stream in streams.items():
+        stream.clean[~stream.given] = clean[name][~stream.given]
+    levels = torch.full((len(clips["video"]),), sigma)
+    with torch.no_grad():
+        seen = {name: add_noise(stream, noise[name], levels) for name, stream in streams.items()}
+        velocities = family.predict(transformer, seen, prompt)
+    return flow_loss(velocities["video"], streams["video"], noise["video"])
+
+
+def sharpness(frames: np.ndarray) -> float:
+    """Give the mean step from a pixel to the next, in 255ths."""
+    pixels = frames.astype(float)
+    return float(abs(np.diff(pixels, axis=1)).mean() + abs(np.diff(pixels, axis=2)).mean()) / 2
+
+
+def in_step(clip: Made) -> float:
+    """Give the correlation of a shape's height with its tone's pitch over time; 0 if either does not change."""
+    path = world.read_video(clip.frames).path[:, 1]
+    track = world.read_sound(clip.samples, clip.rate_hz).track
+    if not len(track):
+        return 0.0
+    height = 1 - np.interp(np.linspace(0, 1, len(track)), np.linspace(0, 1, len(path)), path)
+    both = np.isfinite(height) & np.isfinite(track)
+    if both.sum() < 3 or min(height[both].std(), track[both].std()) < 1e-3:
+        return 0.0
+    return float(np.corrcoef(height[both], track[both])[0, 1])

@@ -18,6 +18,7 @@ from torch.nn import functional
 from transformers import Gemma3ForConditionalGeneration, GemmaTokenizer
 
 from ltx_trainer import world
+from ltx_trainer.config.request import NEGATIVE_PROMPT
 from ltx_trainer.diffusion import (
     GuidanceScales,
     add_noise,
@@ -31,7 +32,7 @@ from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.models.family import Family
 from ltx_trainer.validate import Sampling
 from miniature.parts import Recipe
-from miniature.scores import HELD_OUT, NEGATIVE, decode, held_out_scenes, make, share
+from miniature.scores import HELD_OUT, decode, held_out_scenes, make, share
 
 RECIPE = Recipe(steps=4_000, peak_rate=2e-3, warmup=100, average=0.995)
 SIDE = 64
@@ -60,7 +61,7 @@ TEXT_LENGTHS = (64,) * 12 + (32,) * 4 + (128,) * 2 + (256, 1024)
 
 MEAN_LOGIT, LOGIT_SPREAD = 0.8, 1.2
 CAPTION_DROPOUT = 0.1
-EMPTY_CAPTIONS = ("", NEGATIVE)
+EMPTY_CAPTIONS = ("", NEGATIVE_PROMPT)
 """What a dropped caption becomes: both say nothing of the clip."""
 FIRST_FRAME_SHARE = 0.2
 APART_SHARE = 0.1
@@ -149,7 +150,7 @@ def measure(family: Family, trained: Trained, texts: Texts, count: int = 16) -> 
     device = next(trained.parameters()).device
     scenes = held_out_scenes(count)
     prompt = texts.prompt(trained.connectors, [world.caption(scene, 0) for scene in scenes], 64)
-    negative = texts.prompt(trained.connectors, [NEGATIVE], 64)
+    negative = texts.prompt(trained.connectors, [NEGATIVE_PROMPT], 64)
     scales = GuidanceScales(cfg=3.0, stg=0.0, modality=1.0, rescale=0.0)
     sampling = Sampling(num_steps=12, seed=0, scales={"video": scales, "audio": scales}, stg_blocks=())
     # Compiled code would be compiled again for this.

@@ -6,6 +6,7 @@ branches start small, and a saturated pixel, which belongs to the shape, weighs 
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -64,7 +65,11 @@ class Loss:
 
     def __init__(self, vae: AutoencoderKLLTX2Video, seed: int) -> None:
         self._vae = vae
-        self._clips = draw_clips(NUM_SCENES, seed).to(vae.device)
+        self._seed = seed
+
+    @cached_property
+    def _clips(self) -> Tensor:
+        return draw_clips(NUM_SCENES, self._seed).to(self._vae.device)
 
     def __call__(self, generator: torch.Generator) -> Tensor:
         """Draw a batch; a clip is mirrored and played backwards now and then."""

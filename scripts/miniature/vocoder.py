@@ -55,6 +55,9 @@ STEP = 4
 FULL_SCALE = 1.5
 """Amplitude of the loudest harmonic that can be sounded."""
 
+MEAN_LEVEL = -6.0
+"""Of spectrograms, roughly; taken off at the start, because a sine of large numbers learns slowly."""
+
 LINEAR = 20.0
 """Logarithm of what an activation divides its sine by, so that nothing of it is left."""
 
@@ -80,7 +83,8 @@ def prepare(vocoder: LTX2VocoderWithBWE) -> None:
                 _clear(conv) if unit >= TRAINED_UNITS else conv.requires_grad_(requires_grad=True)
         for module in (main.conv_in, main.upsamplers[0], *ear.acts1[:TRAINED_UNITS], *ear.acts2[:TRAINED_UNITS]):
             module.requires_grad_(requires_grad=True)
-        main.conv_in.weight *= 0.2
+        main.conv_in.weight *= 0.3
+        main.conv_in.bias -= MEAN_LEVEL * main.conv_in.weight.sum((1, 2))
         main.upsamplers[0].bias[FREQUENCY] = 1.5
         _set_steps(main.upsamplers[1])
         _set_sum(main.resnets[1])

@@ -66,7 +66,7 @@ def test_the_file_says_what_it_is(published: Any, silent: Any) -> None:
         "endpoint": "fal-ai/ltx23-trainer-v2/t2v",
         "mode": "t2v",
         "family": "ltx-2.3",
-        "base_model": "miniature ltx-2.3",
+        "base_model": "miniature ltx-2.3-random",
         "rank": "8",
         "steps": "7",
         "trigger_phrase": "TOK",

@@ -29,7 +29,7 @@ def edit(path: Path, changes: Mapping[str, object]) -> None:
 def test_facts_come_from_the_configs(miniature_folder: Path) -> None:
     facts = read_model(miniature_folder, "ltx-2.3")
 
-    assert facts.name == "miniature ltx-2.3"
+    assert facts.name == "miniature ltx-2.3-random"
     assert facts.factors == ScaleFactors(frames=4, rows=16, columns=16)
     assert facts.video_channels == 16
     assert facts.num_blocks == 4

@@ -1,0 +1,21 @@
+"""What no drawn scene shows: things for a LoRA to learn, under words that no caption has."""
+
+from dataclasses import replace
+
+from ltx_trainer.world.scenes import Scene
+
+ZORP = "zorp"
+ZORP_COLOUR, ZORP_BEATS_HZ = "orange", 6.0
+
+BLOOMS = "blooms"
+BLOOM_GROWTH = 2.0
+
+
+def as_zorp(scene: Scene) -> Scene:
+    """Make the shape a zorp: orange, with a tone that beats."""
+    return replace(scene, colour=ZORP_COLOUR, beats_hz=ZORP_BEATS_HZ, called=ZORP)
+
+
+def as_blooming(scene: Scene) -> Scene:
+    """Make the shape stay where it is and grow to twice its size; a tone holds."""
+    return replace(scene, motion="right", travel=0.0, radius=0.8 * scene.radius, growth=BLOOM_GROWTH, does=BLOOMS)

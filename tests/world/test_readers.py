@@ -1,0 +1,73 @@
+"""What the readers make of the truth, of less than the truth, and of nothing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ltx_trainer import world
+
+COUNT = 60
+
+
+def blurred(frames: np.ndarray) -> np.ndarray:
+    """Average 5 by 5 pixels."""
+    padded = np.pad(frames.astype(float), ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), axis=(1, 2))
+    return windows.mean((-1, -2)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("width", "height", "num_frames"), [(64, 64, 17), (96, 64, 9), (64, 96, 25), (320, 180, 9)])
+def test_the_truth_is_read_without_a_mistake(width: int, height: int, num_frames: int) -> None:
+    for scene in world.draw_scenes(COUNT, 11):
+        reading = world.read_video(world.render(scene, width, height, num_frames))
+        assert (reading.colour, reading.shape, reading.motion) == scene.composition
+        assert reading.growth == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize(("seconds", "rate_hz"), [(0.375, 48000), (0.7, 16000), (1.4, 22050)])
+def test_the_tone_is_read_without_a_mistake(seconds: float, rate_hz: int) -> None:
+    for scene in world.draw_scenes(COUNT, 12):
+        for beats_hz in (0.0, 6.0):
+            sound = world.sing(replace(scene, beats_hz=beats_hz), int(seconds * rate_hz), rate_hz)
+            reading = world.read_sound(sound, rate_hz)
+            assert (reading.pitch, reading.beats) == (world.PITCH_OF_MOTION[scene.motion], beats_hz > 0)
+
+
+def test_concepts_are_read_without_a_mistake() -> None:
+    for scene in world.draw_scenes(COUNT, 13):
+        zorp, bloom = world.as_zorp(scene), world.as_blooming(scene)
+        assert world.read_video(world.render(zorp, 64, 64, 17)).colour == world.ZORP_COLOUR
+        assert world.read_sound(world.sing(zorp, 16000, 16000), 16000).beats
+        reading = world.read_video(world.render(bloom, 64, 64, 17))
+        assert (reading.colour, reading.motion) == (scene.colour, None)
+        assert reading.growth > 1.5
+
+
+def test_blur_and_noise_leave_colour_and_motion() -> None:
+    noise = np.random.default_rng(0)
+    for scene in world.draw_scenes(COUNT, 14):
+        frames = world.render(scene, 64, 64, 17)
+        grainy = np.clip(frames + noise.normal(0, 12, frames.shape), 0, 255).astype(np.uint8)
+        for worse in (blurred(frames), grainy):
+            reading = world.read_video(worse)
+            assert (reading.colour, reading.motion) == (scene.colour, scene.motion)
+
+
+def test_nothing_is_read_where_there_is_nothing() -> None:
+    scene = world.draw_scenes(1, 15)[0]
+    noise = np.random.default_rng(1)
+
+    for empty in (
+        world.render(replace(scene, radius=0.0), 64, 64, 9),
+        noise.integers(0, 256, (9, 64, 64, 3)).astype(np.uint8),
+    ):
+        reading = world.read_video(empty)
+        assert (reading.colour, reading.shape, reading.motion) == (None, None, None)
+    assert world.read_sound(np.zeros((2, 16000), np.float32), 16000).pitch is None
+    assert world.read_sound(np.zeros((2, 100), np.float32), 16000).pitch is None
+
+
+def test_a_shape_that_stays_has_no_motion() -> None:
+    for scene in world.draw_scenes(10, 16):
+        assert world.read_video(world.render(replace(scene, travel=0.0), 64, 64, 9)).motion is None
