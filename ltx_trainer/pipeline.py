@@ -322,6 +322,7 @@ def _previews(job: _Job, encoded: _Encoded, transformer: "nn.Module", logs: repo
         job.accelerator,
         base=f"{encoded.base} {decoders} {job.dtype}",
         on_render=logs.add_render,
+        beside_base=job.settings.validation.beside_base,
     )
 
 

@@ -3,8 +3,9 @@
 python scripts/train_miniature.py --work outputs/miniature
 
 It can be stopped anywhere and given again; each part goes on from its last minute, and the weights come out the same.
-`--part` trains one part, so that parts that do not wait for each other can be trained side by side: the transformer
-waits for both VAEs. The whole writes the weights of the package, with the digest of these scripts and its scores.
+`--part` trains one part, so that parts that do not wait for each other can be trained side by side: the vocoder waits
+for the audio VAE, the transformer for both VAEs. The whole writes the weights of the package, with the digest of these
+scripts and its scores.
 """
 
 import argparse
@@ -34,7 +35,7 @@ Part = TypeVar("Part", bound=nn.Module)
 
 FAMILY = "ltx-2.3"
 PARTS = ("video-vae", "audio-vae", "vocoder", "transformer")
-NEEDED = {"transformer": ("video-vae", "audio-vae")}
+NEEDED = {"vocoder": ("audio-vae",), "transformer": ("video-vae", "audio-vae")}
 """What a part is trained on top of."""
 
 SCENE_SEED = 20_000
@@ -48,12 +49,11 @@ def main() -> None:
     parser.add_argument("--part", choices=PARTS, help="train only this; without it, all of them, and write the weights")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU; tiny tensors gain little from more")
-    parser.add_argument("--compile", action="store_true", help="compile the transformer's blocks (needs g++ on a CPU)")
     parser.add_argument("--weights", type=Path, default=TRAINED_LTX23, help="the file to write")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
-    training = Training(options.work, torch.device(options.device), Console(), compiled=options.compile)
+    training = Training(options.work, torch.device(options.device), Console())
     if options.part:
         for part in (*NEEDED.get(options.part, ()), options.part):
             training.train(part)
@@ -66,9 +66,8 @@ def main() -> None:
 class Training:
     """The parts of one miniature; each is trained in its turn and stays in the pipeline."""
 
-    def __init__(self, work: Path, device: torch.device, console: Console, *, compiled: bool) -> None:
+    def __init__(self, work: Path, device: torch.device, console: Console) -> None:
         self._work = work
-        self._compiled = compiled
         self._device = device
         self._console = console
         self._pipeline = random_ltx23()
@@ -118,17 +117,17 @@ class Training:
         audio_vae.fill_statistics(vae)
 
     def _train_vocoder(self) -> None:
-        model = self._part(LTX2VocoderWithBWE)
+        model, vae = self._part(LTX2VocoderWithBWE), self._part(AutoencoderKLLTX2Audio)
         vocoder.prepare(model)
         train_part(
             "vocoder",
             model,
             vocoder.RECIPE,
-            vocoder.Loss(model, seed=3),
+            vocoder.Loss(model, vae, seed=3),
             self._work,
             seed=3,
             console=self._console,
-            score=lambda: vocoder.measure(model, 16),
+            score=lambda: vocoder.measure(model, vae, 16),
             score_every=500,
         )
         _rounded(model)
@@ -142,9 +141,6 @@ class Training:
         # Only here, because a family installs it on what it loads.
         modulate_by_own_timesteps(model)
         pools = transformer.encode_pools(family, scenes, self._work / "latents.pt", self._device)
-        if self._compiled:
-            for block in model.transformer_blocks:
-                block.compile()
         train_part(
             "transformer",
             trained,
@@ -186,7 +182,7 @@ class Training:
             "held-out compositions": scores.share(made, scenes),
             "captions of others": scores.against_others(made, scenes),
             "audio VAE": audio_vae.measure(self._part(AutoencoderKLLTX2Audio)),
-            "vocoder": vocoder.measure(self._part(LTX2VocoderWithBWE)),
+            "vocoder": vocoder.measure(self._part(LTX2VocoderWithBWE), self._part(AutoencoderKLLTX2Audio)),
         }
 
 

@@ -27,7 +27,7 @@ from ltx_trainer.modes import find_mode
 from tests.conftest import Command
 
 CPU = torch.device("cpu")
-BUCKET = Bucket(num_frames=9, frame_rate=24, batch_size=0)
+BUCKET = Bucket(num_frames=9, frame_rate=24)
 RANK = 16
 NUM_STEPS = 80
 NUM_CLIPS = 12

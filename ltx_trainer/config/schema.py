@@ -192,6 +192,10 @@ class ValidationSection(Section):
     still_crf: Annotated[int, Field(ge=0, le=51)] | None = 33
     """Quality at which a still image is compressed as H.264 before it conditions a preview, as the model saw stills."""
 
+    beside_base: bool = True
+    """Show what the LoRA changed: in the joined preview each item stands right of itself at step 0, and its own sound
+    is heard. Where step 0 was not rendered with the same settings, as after a change of prompts, it stands alone."""
+
 
 class HeldOutSection(Section):
     """Clips that are never trained on, whose loss shows when training goes too far."""

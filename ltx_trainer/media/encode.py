@@ -63,7 +63,7 @@ def write_video(
     """
     num_frames, height, width, _ = frames.shape
     shape = ClipShape(num_frames, FrameSize(width, height), frame_rate)
-    _check_writable(shape)
+    check_writable(shape)
     sound = None
     if audio is not None:
         assert audio_rate_hz is not None, "sound has a rate"
@@ -127,7 +127,7 @@ def recompress_still(frame: np.ndarray, *, crf: int) -> np.ndarray:
     if not 0 <= crf <= _LARGEST_CRF:
         raise ConfigError(f"crf {crf} is not a quality of H.264, which takes 0 to {_LARGEST_CRF}.")
     size = FrameSize(frame.shape[1], frame.shape[0])
-    _check_writable(ClipShape(1, size, Fraction(25)))
+    check_writable(ClipShape(1, size, Fraction(25)))
     encoder = VideoCodecContext.create("libx264", "w")
     _set_picture_format(encoder, size)
     encoder.time_base = Fraction(1, 25)
@@ -140,6 +140,20 @@ def recompress_still(frame: np.ndarray, *, crf: int) -> np.ndarray:
     packets = [*encoder.encode(still), *encoder.encode(None)]
     decoded = [*(picture for packet in packets for picture in decoder.decode(packet)), *decoder.decode(None)]
     return np.ascontiguousarray(rgb_pixels(decoded[0], size, Fraction(1), "the recompressed still"))
+
+
+def check_writable(shape: ClipShape) -> None:
+    """Refuse what H.264 in yuv420p cannot hold.
+
+    Raises:
+        GeometryError: There are no frames, or a side is odd.
+    """
+    size = shape.size
+    if shape.num_frames == 0:
+        raise GeometryError("0 frames do not make a video; at least 1 is needed.")
+    if size.width % 2 or size.height % 2:
+        even = FrameSize(size.width + size.width % 2, size.height + size.height % 2)
+        raise GeometryError(f"{size} cannot be stored as yuv420p, which takes even sides. Nearest: {even}.")
 
 
 def encode_video(
@@ -185,15 +199,6 @@ class _SoundWriter:
     def finish(self) -> None:
         """Write what the encoder still holds."""
         self._output.mux(self._track.encode(None))
-
-
-def _check_writable(shape: ClipShape) -> None:
-    size = shape.size
-    if shape.num_frames == 0:
-        raise GeometryError("0 frames do not make a video; at least 1 is needed.")
-    if size.width % 2 or size.height % 2:
-        even = FrameSize(size.width + size.width % 2, size.height + size.height % 2)
-        raise GeometryError(f"{size} cannot be stored as yuv420p, which takes even sides. Nearest: {even}.")
 
 
 def _set_picture_format(codec: VideoCodecContext, size: FrameSize) -> None:

@@ -1,4 +1,4 @@
-"""Joins videos of one size and rate into one file."""
+"""Joins videos into one file, one after another and side by side."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange
 
 from ltx_trainer.errors import MediaError
-from ltx_trainer.geometry import ClipShape
+from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.media.audio import decode_audio, fit_audio
 from ltx_trainer.media.container import audio_stream_of, opened, timed_frames, video_stream_of
-from ltx_trainer.media.encode import Sound, encode_video
+from ltx_trainer.media.encode import Sound, check_writable, encode_video
 from ltx_trainer.media.probe import VideoScan, scan_video
 
 
@@ -26,31 +27,71 @@ class _Part:
     audio_rate_hz: int | None
 
     def __str__(self) -> str:
-        return f"{self.path.name} ({self.scan.size} at {self.frame_rate} frames per second)"
+        size, count = self.scan.size, self.scan.num_frames
+        return f"{self.path.name} ({size} at {self.frame_rate} frames per second, {count} frames)"
 
 
-def join_videos(paths: Sequence[Path], path: Path) -> None:
-    """Write videos one after another into one MP4, each one's sound beside its own pictures.
+@dataclass(frozen=True)
+class _Row:
+    """Videos that stand side by side, of one height, rate and length."""
+
+    parts: Sequence[_Part]
+
+    @property
+    def heard(self) -> _Part:
+        """The one whose sound is the row's."""
+        return self.parts[-1]
+
+    @property
+    def size(self) -> FrameSize:
+        return FrameSize(sum(part.scan.size.width for part in self.parts), self.heard.scan.size.height)
+
+    def __str__(self) -> str:
+        names = " beside ".join(part.path.name for part in self.parts)
+        return f"{names} ({self.size} at {self.heard.frame_rate} frames per second)"
+
+
+def join_videos(rows: Sequence[Sequence[Path]], path: Path) -> None:
+    """Write rows of videos one after another into one MP4, each row's sound beside its own pictures.
 
     Args:
-        paths: Files of `write_video`, in order. A silent one among others with sound gets silence.
+        rows: In order; each holds files of `write_video` that stand side by side, left to right, and the last one's
+            sound is heard. A silent row among others with sound gets silence.
         path: Where the file appears once it is whole.
 
     Raises:
-        MediaError: There are none, one cannot be read, or sizes or rates differ.
+        MediaError: There are none, one cannot be read, heights, rates or lengths differ in a row, or sizes or rates
+            between rows.
+        GeometryError: A side of a video is odd.
         OutOfResources: The disk is full.
     """
-    if not paths:
-        raise MediaError(f"{path.name} cannot be joined from 0 videos; at least 1 is needed.")
-    parts = [_read_part(each) for each in paths]
-    first = parts[0]
-    for part in parts:
-        if (part.scan.size, part.frame_rate) != (first.scan.size, first.frame_rate):
-            raise MediaError(f"{part} cannot follow {first}: joined videos have one size and rate.")
-    shape = ClipShape(sum(part.scan.num_frames for part in parts), first.scan.size, first.frame_rate)
-    audio_rate_hz = max((part.audio_rate_hz for part in parts if part.audio_rate_hz is not None), default=None)
-    sound = None if audio_rate_hz is None else Sound(_joined_sound(parts, audio_rate_hz), audio_rate_hz)
-    encode_video(path, _joined_pictures(parts), shape, sound)
+    if not rows or not all(rows):
+        raise MediaError(f"{path.name} cannot be joined from 0 videos; at least 1 is needed in each row.")
+    read = [_read_row(row) for row in rows]
+    first = read[0]
+    for row in read:
+        if (row.size, row.heard.frame_rate) != (first.size, first.heard.frame_rate):
+            raise MediaError(f"{row} cannot follow {first}: joined videos have one size and rate.")
+    heard = [row.heard for row in read]
+    shape = ClipShape(sum(part.scan.num_frames for part in heard), first.size, first.heard.frame_rate)
+    audio_rate_hz = max((part.audio_rate_hz for part in heard if part.audio_rate_hz is not None), default=None)
+    sound = None if audio_rate_hz is None else Sound(_joined_sound(heard, audio_rate_hz), audio_rate_hz)
+    encode_video(path, _joined_pictures(read), shape, sound)
+
+
+def _read_row(paths: Sequence[Path]) -> _Row:
+    row = _Row([_read_part(path) for path in paths])
+    for part in row.parts:
+        check_writable(ClipShape(part.scan.num_frames, part.scan.size, part.frame_rate))
+        if _what_a_row_shares(part) != _what_a_row_shares(row.heard):
+            raise MediaError(
+                f"{part} cannot stand beside {row.heard}: videos side by side have one height, rate and length."
+            )
+    return row
+
+
+def _what_a_row_shares(part: _Part) -> tuple[int, Fraction, int]:
+    return part.scan.size.height, part.frame_rate, part.scan.num_frames
 
 
 def _read_part(path: Path) -> _Part:
@@ -83,9 +124,33 @@ def _sound_of(part: _Part, rate_hz: int) -> np.ndarray:
     return decode_audio(part.path, start_seconds=part.scan.start_seconds, span_seconds=span_seconds, rate_hz=rate_hz)
 
 
-def _joined_pictures(parts: Sequence[_Part]) -> Iterator[VideoFrame]:
-    for part in parts:
-        with opened(part.path) as container:
-            stream = video_stream_of(container, part.path.name)
-            for _, frame in timed_frames(container, stream, part.path.name):
-                yield frame
+def _joined_pictures(rows: Sequence[_Row]) -> Iterator[VideoFrame]:
+    for row in rows:
+        for pictures in zip(*(_pictures_of(part) for part in row.parts), strict=True):
+            yield pictures[0] if len(pictures) == 1 else _side_by_side(pictures)
+
+
+def _pictures_of(part: _Part) -> Iterator[VideoFrame]:
+    with opened(part.path) as container:
+        stream = video_stream_of(container, part.path.name)
+        for _, frame in timed_frames(container, stream, part.path.name):
+            yield frame
+
+
+def _side_by_side(pictures: Sequence[VideoFrame]) -> VideoFrame:
+    """Put pictures of one height together as they are stored, brightness and both colour planes each for itself."""
+    planes = zip(*(_planes_of(picture) for picture in pictures), strict=True)
+    width, height = sum(picture.width for picture in pictures), pictures[0].height
+    flat = np.concatenate([np.concatenate(plane, axis=1).reshape(-1) for plane in planes])
+    joined = VideoFrame.from_ndarray(flat.reshape(height * 3 // 2, width), format="yuv420p")
+    joined.color_range = ColorRange.MPEG
+    return joined
+
+
+def _planes_of(picture: VideoFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give Y `[height, width]`, and U and V of half the size, uint8."""
+    flat = picture.to_ndarray(format="yuv420p").reshape(-1)
+    height, width = picture.height, picture.width
+    y, u, v = np.split(flat, [height * width, height * width * 5 // 4])
+    half = (height // 2, width // 2)
+    return y.reshape(height, width), u.reshape(half), v.reshape(half)

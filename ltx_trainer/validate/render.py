@@ -4,7 +4,8 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -46,6 +47,7 @@ class Previews:
         accelerator: Device, and the other processes.
         base: Names the weights and precision of the transformer without the adapter.
         on_render: Told of what was rendered, on the main process.
+        beside_base: Whether an item stands right of itself at step 0 where they are joined.
     """
 
     family: Family
@@ -56,6 +58,7 @@ class Previews:
     accelerator: Accelerator
     base: str
     on_render: Callable[[Render], None]
+    beside_base: bool = True
 
     def render(self, step: int) -> Render | None:
         """Render the items, each process its share, and join them, unless that was done before.
@@ -67,8 +70,17 @@ class Previews:
         """
         if not self.cached.previews:
             return None
-        device, base = self.accelerator.device, self.base
-        work = _Work(self.family, self.transformer, self.cached, self.sampling, self.folder, step, base, device)
+        work = _Work(
+            self.family,
+            self.transformer,
+            self.cached,
+            self.sampling,
+            self.folder,
+            step,
+            self.base,
+            self.accelerator.device,
+            self.beside_base,
+        )
         if not on_main(work.is_done) and self._is_stopped_in(work):
             return None
         on_main(lambda: self.on_render(work.render))
@@ -77,7 +89,7 @@ class Previews:
     def _is_stopped_in(self, work: "_Work") -> bool:
         """Do the work, and say whether a signal ended it in any process."""
         index, count = self.accelerator.process_index, self.accelerator.num_processes
-        own = range(index, len(self.cached.previews), count)
+        own = () if on_main(work.has_items) else range(index, len(self.cached.previews), count)
         return any(together(lambda: _is_stopped(lambda: work.render_items(own)))) or on_main(
             lambda: _is_stopped(work.join_items)
         )
@@ -93,6 +105,7 @@ def render_previews(
     step: int,
     base: str,
     device: torch.device,
+    beside_base: bool = True,
 ) -> Render:
     """Render every validation item in this process with the adapter as it stands, or find it done.
 
@@ -105,10 +118,11 @@ def render_previews(
         step: Optimizer updates done.
         base: Names the weights and precision of the transformer without the adapter.
         device: Where the transformer is.
+        beside_base: Whether an item stands right of itself at step 0 where they are joined.
     """
-    work = _Work(family, transformer, cached, sampling, folder, step, base, device)
+    work = _Work(family, transformer, cached, sampling, folder, step, base, device, beside_base)
     if not work.is_done():
-        work.render_items(range(len(cached.previews)))
+        work.render_items(() if work.has_items() else range(len(cached.previews)))
         work.join_items()
     return work.render
 
@@ -122,7 +136,8 @@ def _is_stopped(do: Callable[[], object]) -> bool:
 class _Work:
     """The previews of one step.
 
-    A note beside the files says what they were rendered from, so that no other run's previews are taken for this one's.
+    A note beside the files says what they were rendered from, so that no other run's previews are taken for this one's:
+    a line of what every step has in common, a line of the adapter, and a line of how the items were joined.
     The decoders are on the device beside the transformer, one after the other, only while they are at work.
     """
 
@@ -134,6 +149,7 @@ class _Work:
     step: int
     base: str
     device: torch.device
+    beside_base: bool
 
     @property
     def render(self) -> Render:
@@ -147,12 +163,20 @@ class _Work:
         return self.render.joined.with_name("origin.txt")
 
     def is_done(self) -> bool:
-        """Look for the note of exactly this work; any other is taken away, because its files are about to go."""
-        if self._note.is_file() and self._note.read_text() == self._origin():
+        """Look for the note of exactly this work; what it says of files that are about to go is taken away."""
+        if self.noted() == [*self._origin, self._joined_as]:
             return True
-        self._note.unlink(missing_ok=True)
-        logger.info("Rendering %d previews at step %d.", len(self.cached.previews), self.step)
+        if self.has_items():
+            write_text(self._note, "\n".join(self._origin))
+            logger.info("Joining the previews at step %d again.", self.step)
+        else:
+            self._note.unlink(missing_ok=True)
+            logger.info("Rendering %d previews at step %d.", len(self.cached.previews), self.step)
         return False
+
+    def has_items(self) -> bool:
+        """Tell whether the items are there, joined in whatever way."""
+        return self.noted()[:2] == self._origin and all(path.is_file() for path in self.render.items)
 
     def render_items(self, indices: Sequence[int]) -> None:
         """Write the files of some items, each the same whichever others are rendered with it."""
@@ -176,16 +200,38 @@ class _Work:
 
     def join_items(self) -> None:
         """Write all items into one file, and then the note."""
-        media.join_videos(self.render.items, self.render.joined)
-        write_text(self._note, self._origin())
+        items, start = self.render.items, self._start
+        rows = list(zip(items)) if start is None else list(zip(start.render.items, items, strict=True))
+        media.join_videos(rows, self.render.joined)
+        write_text(self._note, "\n".join([*self._origin, self._joined_as]))
 
-    def _origin(self) -> str:
-        """Name what changes a preview: the base and the adapter, the items and how they are sampled."""
+    def noted(self) -> list[str]:
+        """Read the note by lines; there are none if it is not there."""
+        return self._note.read_text().splitlines() if self._note.is_file() else []
+
+    @cached_property
+    def _origin(self) -> list[str]:
+        """Name what changes an item: the base, the items and how they are sampled, and the adapter."""
         previews = self.cached.previews
         asked = [(item.prompt.stem, item.first_frame and item.first_frame.stem, item.shape) for item in previews]
-        adapter = tensors_digest(adapter_state(self.transformer))
-        facts = (self.base, adapter, asked, self.cached.negative_prompt.stem, self.cached.with_audio, self.sampling)
-        return hashlib.sha256(repr(facts).encode()).hexdigest()
+        facts = (self.base, asked, self.cached.negative_prompt.stem, self.cached.with_audio, self.sampling)
+        in_common = hashlib.sha256(repr(facts).encode()).hexdigest()
+        return [f"asked {in_common}", f"adapter {tensors_digest(adapter_state(self.transformer))}"]
+
+    @cached_property
+    def _start(self) -> "_Work | None":
+        """Find step 0, if these items are to stand beside those of it and they were asked for in the same way.
+
+        Its adapter need not be known: a run that begins renders its own step 0 over whatever is there.
+        """
+        start = replace(self, step=0)
+        if not self.beside_base or self.step == 0 or start.noted()[:1] != self._origin[:1]:
+            return None
+        return start if all(path.is_file() for path in start.render.items) else None
+
+    @property
+    def _joined_as(self) -> str:
+        return "joined alone" if self._start is None else f"joined beside {self._start.noted()[1]}"
 
     def _sample(self, preview: CachedPreview) -> dict[str, Tensor]:
         """Sample the latents of one item: video `[c f h w]`, audio `[c t m]`."""

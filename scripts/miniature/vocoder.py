@@ -1,22 +1,23 @@
 """The vocoder: a trained ear that hears pitch and loudness, and an oscillator that is set, not trained.
 
-A stack of convolutions that sees a second of a spectrogram cannot hold the phase of a steady tone: equal frames give
-equal pieces of sound, which is a buzz at the frame rate. What holds it is a sum of the frequency over all of the past,
-and the class can compute that: a block of dilated convolutions is a running sum, and its activation `sin²` is an
-oscillator. So of the three stages of the main vocoder
+Convolutions alone cannot hold the phase of a steady tone: equal frames give equal pieces of sound, which is a buzz at
+the frame rate. What holds it is a sum of the frequency over all of the past, and the class can compute that: a block of
+dilated convolutions is a running sum, and its activation `sin²` is an oscillator. So of the three stages of the main
+vocoder
 
-- the first, at the rate of the frames, is trained to tell the tone's frequency and the loudness of each harmonic in each
-  ear;
+- the first, at the rate of the frames, is trained to tell the tone's frequency, and how loud each harmonic is
+  in each ear;
 - the second, at 500 Hz, is set to sum up the frequency, over 8.192 seconds at most;
 - the third, at 16 kHz, is set to sound: `sin²(x + u) - sin²(x - u) = sin(2 x) sin(2 u)`.
 
-What is set takes weights that bfloat16 holds exactly. Both ears share one pitch; a silent ear stays silent. Hiss is not
-sounded. The bandwidth extension adds nothing: this world has next to nothing above 8 kHz, and resampling is exact.
+What has to be exact in the oscillator are numbers that bfloat16 holds. Both ears share one pitch; hiss is not sounded.
+The bandwidth extension adds nothing to the class's resampling: this world has next to nothing above 8 kHz.
 
 Shapes: b sounds, e ears (2), n samples, t spectrogram frames, m mel bins, h harmonics, c channels.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -28,12 +29,12 @@ from diffusers.pipelines.ltx2 import LTX2VocoderWithBWE
 from torch import Tensor, nn
 
 from ltx_trainer import world
-from ltx_trainer.models.miniature import HOP_LENGTH, OUTPUT_RATE_HZ, RATE_HZ
+from ltx_trainer.models.miniature import HOP_LENGTH, MEL_BINS, OUTPUT_RATE_HZ, RATE_HZ
 from ltx_trainer.world.scenes import FADE_SECONDS, HARMONICS, HISS, LOUDNESS
 from miniature.audio_vae import draw_sounds, hear
 from miniature.parts import Recipe
 
-RECIPE = Recipe(steps=5_000, peak_rate=2e-3, average=0.995)
+RECIPE = Recipe(steps=7_500, peak_rate=1.5e-3, average=0.995)
 NUM_SOUNDS = 1500
 BATCH_SIZE = 12
 SECONDS = 1.5
@@ -45,18 +46,24 @@ FREQUENCY = 0
 LOUDNESSES = slice(1, 1 + len(HARMONICS) * NUM_EARS)
 """Channels of the first stage that the second takes."""
 
-TRAINED_UNITS = 3
-"""Of the first block of convolutions; the rest reach farther than a batch is long."""
+TRAINED = re.compile(r"upsamplers\.0\.|resnets\.0\.(convs|acts)[12]\.[012]\.")
+"""Parameters of the first stage. The other units of its block reach farther than a batch is long, and do nothing."""
+
+CONV_IN = 7
+"""Frames that the class's first convolution takes."""
 
 SUM_RATE_HZ = 500
 STEP = 4
-"""Phase of the oscillator, in half radians, that a frequency of 1 adds in a step of the sum."""
+"""Phase of the oscillator, in half radians, that a frequency of 1 (637 Hz) adds in a step of the sum."""
+
+FIRST_FREQUENCY = 1.5
+"""What is told before anything is learned."""
 
 FULL_SCALE = 1.5
 """Amplitude of the loudest harmonic that can be sounded."""
 
-MEAN_LEVEL = -6.0
-"""Of spectrograms, roughly; taken off at the start, because a sine of large numbers learns slowly."""
+MEAN_LEVEL, SCALE = -6.0, 0.25
+"""What makes the levels of a spectrogram numbers around 0 and 1."""
 
 LINEAR = 20.0
 """Logarithm of what an activation divides its sine by, so that nothing of it is left."""
@@ -73,76 +80,67 @@ FAINT = 0.003
 
 def prepare(vocoder: LTX2VocoderWithBWE) -> None:
     """Set the oscillator in place, and leave only the ear to be trained."""
-    main = vocoder.vocoder
     vocoder.requires_grad_(requires_grad=False)
+    main = vocoder.vocoder
     with torch.no_grad():
-        vocoder.bwe_generator.conv_out.weight.zero_()
-        ear = main.resnets[0]
-        for convs in (ear.convs1, ear.convs2):
-            for unit, conv in enumerate(convs):
-                _clear(conv) if unit >= TRAINED_UNITS else conv.requires_grad_(requires_grad=True)
-        for module in (main.conv_in, main.upsamplers[0], *ear.acts1[:TRAINED_UNITS], *ear.acts2[:TRAINED_UNITS]):
-            module.requires_grad_(requires_grad=True)
-        main.conv_in.weight *= 0.3
-        main.conv_in.bias -= MEAN_LEVEL * main.conv_in.weight.sum((1, 2))
-        main.upsamplers[0].bias[FREQUENCY] = 1.5
-        _set_steps(main.upsamplers[1])
-        _set_sum(main.resnets[1])
-        _set_phases(main.upsamplers[2])
-        _set_straight(main.resnets[2])
-        _set_sines(main.act_out.act, main.conv_out)
+        vocoder.get_parameter("bwe_generator.conv_out.weight").zero_()
+        for name, parameter in main.named_parameters():
+            if TRAINED.match(name):
+                parameter.requires_grad = True
+            elif name.endswith(("weight", "bias")):
+                parameter.zero_()
+            elif not name.startswith("resnets.0."):
+                # An activation: `x + sin²(x) / exp(beta)`.
+                parameter.fill_(LINEAR if name.endswith("beta") else 0)
+        main.get_parameter("upsamplers.0.bias")[FREQUENCY] = FIRST_FREQUENCY
+        _set_input(main)
+        _set_steps(main.get_parameter("upsamplers.1.weight"))
+        _set_sum(main)
+        _set_phases(main.get_parameter("upsamplers.2.weight"))
+        _set_sines(main)
 
 
-def _clear(conv: nn.Module) -> None:
-    for parameter in conv.parameters():
-        parameter.zero_()
+def _set_input(main: nn.Module) -> None:
+    """Give the mean of both ears in each bin, and by how much the left is louder in each pair of bins."""
+    weight = main.get_parameter("conv_in.weight")[:, :, CONV_IN // 2]
+    main.get_parameter("conv_in.bias")[:MEL_BINS] = -MEAN_LEVEL * SCALE
+    for mel in range(MEL_BINS):
+        pair = MEL_BINS + mel // 2
+        weight[mel, [mel, MEL_BINS + mel]] = SCALE / 2
+        weight[pair, mel], weight[pair, MEL_BINS + mel] = SCALE / 4, -SCALE / 4
 
 
-def _set_steps(upsampler: nn.ConvTranspose1d) -> None:
+def _set_steps(weight: Tensor) -> None:
     """Draw straight lines from frame to frame, the middle of a frame being where its window is centred."""
-    _clear(upsampler)
     rising = torch.tensor([6, 19, 32, 45, 58]) / 64
     for channel in range(LOUDNESSES.stop):
-        upsampler.weight[channel, channel, :10] = torch.cat([rising, rising.flip(0)])
+        weight[channel, channel, : 2 * len(rising)] = torch.cat([rising, rising.flip(0)])
 
 
-def _set_sum(block: nn.Module) -> None:
+def _set_sum(main: nn.Module) -> None:
     """Add up the past in place: each unit adds its three last sums to a sum, which makes one four times as long."""
-    _set_straight(block)
-    for first, second in zip(block.convs1, block.convs2, strict=True):
-        middle = first.weight.shape[-1] // 2
-        first.weight[FREQUENCY, FREQUENCY, :middle] = 1
-        second.weight[FREQUENCY, FREQUENCY, middle] = 1
+    for name, parameter in main.named_parameters():
+        if re.fullmatch(r"resnets\.1\.convs.\.\d+\.weight", name):
+            middle = parameter.shape[-1] // 2
+            taps = slice(middle) if "convs1" in name else middle
+            parameter[FREQUENCY, FREQUENCY, taps] = 1
 
 
-def _set_straight(block: nn.Module) -> None:
-    """Let everything through as it is."""
-    for convs in (block.convs1, block.convs2):
-        for conv in convs:
-            _clear(conv)
-    for acts in (block.acts1, block.acts2):
-        for act in acts:
-            act.alpha.zero_()
-            act.beta.fill_(LINEAR)
-
-
-def _set_phases(upsampler: nn.ConvTranspose1d) -> None:
+def _set_phases(weight: Tensor) -> None:
     """Give the phase of each harmonic, moved ahead and back by half its loudness in each ear."""
-    _clear(upsampler)
-    stride = upsampler.stride[0]
+    stride = weight.shape[-1] // 2
     rising = (torch.arange(stride) + 0.5) / stride
     line = torch.cat([rising, rising.flip(0)])
     for voice, (harmonic, ear, sign) in enumerate(_voices()):
-        upsampler.weight[FREQUENCY, voice] = STEP * (harmonic + 1) * line
-        upsampler.weight[LOUDNESSES.start + harmonic * NUM_EARS + ear, voice] = sign * line
+        weight[FREQUENCY, voice] = STEP * (harmonic + 1) * line
+        weight[LOUDNESSES.start + harmonic * NUM_EARS + ear, voice] = sign * line
 
 
-def _set_sines(act: nn.Module, last: nn.Conv1d) -> None:
-    _clear(last)
-    act.alpha.zero_()
-    act.beta.fill_(SINE)
+def _set_sines(main: nn.Module) -> None:
+    main.get_parameter("act_out.act.beta").fill_(SINE)
+    last = main.get_parameter("conv_out.weight")
     for voice, (_, ear, sign) in enumerate(_voices()):
-        last.weight[ear, voice, last.kernel_size[0] // 2] = sign * FULL_SCALE * math.exp(SINE)
+        last[ear, voice, last.shape[-1] // 2] = sign * FULL_SCALE * math.exp(SINE)
 
 
 def _voices() -> list[tuple[int, int, int]]:
@@ -191,7 +189,8 @@ def _draw_tone(draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.nd
     amplitudes = LOUDNESS * gain * strength[:, None, None] * leaning[:, None] * (swell * fade)
     phase = 2 * math.pi * np.cumsum(hertz) / RATE_HZ
     partials = np.sin(np.arange(1, len(HARMONICS) + 1)[:, None] * phase)
-    hiss = HISS * gain * draw.uniform(0, 2) * draw.normal(size=num_samples) * ((moment > 0) & (moment < 1))
+    hiss = HISS * gain * draw.choice([0, draw.uniform(0, 2), 1, 1]) * draw.normal(size=num_samples)
+    hiss *= (moment > 0) & (moment < 1)
     samples = (amplitudes * partials[:, None]).sum(0) + leaning[:, None] * hiss
     every = slice(None, None, HOP_LENGTH)
     return samples, hertz[every], amplitudes.reshape(-1, num_samples)[:, every]
@@ -239,8 +238,9 @@ class Loss:
         truth = torch.asin(amplitudes / FULL_SCALE) / 2
         loud = told[:, LOUDNESSES]
         linear = (loud - truth).abs().mean()
+        aside = (loud - truth).unflatten(1, (-1, NUM_EARS)).diff(dim=2).abs().mean()
         relative = ((loud.abs() + FAINT).log() - (truth + FAINT).log()).abs().mean()
-        return 10 * pitch + LOUDNESS_WEIGHT * linear + relative
+        return 10 * pitch + LOUDNESS_WEIGHT * (linear + aside) + relative
 
 
 def listen(vocoder: LTX2VocoderWithBWE, spectrograms: Tensor) -> Tensor:
@@ -261,7 +261,7 @@ def _disturb(spectrograms: Tensor, generator: torch.Generator) -> Tensor:
     noise = torch.randn(spectrograms.shape, generator=generator).to(spectrograms)
     neighbours = nn.functional.avg_pool2d(spectrograms, 3, stride=1, padding=1, count_include_pad=False)
     spectrograms = torch.lerp(spectrograms, neighbours, (2 * blurred - 1).clamp(min=0) * 0.6)
-    spectrograms = spectrograms + (0.5 * much - 0.25).clamp(min=0) * noise
+    spectrograms = spectrograms + (0.4 * much - 0.2).clamp(min=0) * noise
     return torch.maximum(spectrograms, 12 * floor - 18)
 
 
@@ -286,10 +286,11 @@ def measure(
     if vae is not None:
         spectrograms = _reconstruct(vae, spectrograms).to(vocoder.device)
     hits, off, apart = {"pitch": 0, "beats": 0}, [], []
-    for true, spectrogram in zip(truth, spectrograms, strict=True):
-        made = vocoder(spectrogram[None])[0].cpu()
-        seconds = min(true.shape[-1] / RATE_HZ, made.shape[-1] / OUTPUT_RATE_HZ)
-        true, made = true[:, : int(seconds * RATE_HZ)], made[:, : int(seconds * OUTPUT_RATE_HZ)]
+    ratio = OUTPUT_RATE_HZ // RATE_HZ
+    for sound, spectrogram in zip(truth, spectrograms, strict=True):
+        sounded = vocoder(spectrogram[None])[0].cpu()
+        num_samples = min(sound.shape[-1], sounded.shape[-1] // ratio)
+        true, made = sound[:, :num_samples], sounded[:, : num_samples * ratio]
         expected, found = world.read_sound(true.numpy(), RATE_HZ), world.read_sound(made.numpy(), OUTPUT_RATE_HZ)
         for what in hits:
             hits[what] += getattr(found, what) == getattr(expected, what)

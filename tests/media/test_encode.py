@@ -10,12 +10,11 @@ import av
 import numpy as np
 import pytest
 
-from ltx_trainer.errors import ConfigError, GeometryError, MediaError
+from ltx_trainer.errors import ConfigError, GeometryError
 from ltx_trainer.geometry import FrameSize, midpoint_times
 from ltx_trainer.media import (
     decode_audio,
     decode_frames,
-    join_videos,
     recompress_still,
     scan_audio,
     scan_video,
@@ -151,54 +150,6 @@ def test_a_wav_has_the_samples_in_16_bits_and_is_clipped_at_full_scale(tmp_path:
         levels = np.frombuffer(file.readframes(4), "<i2").reshape(4, 2).T
     np.testing.assert_array_equal(levels, [[0, 16384, 32767, 32767], [0, -16384, -32767, -32767]])
     assert [each.name for each in tmp_path.iterdir()] == ["sound.wav"]
-
-
-def test_joined_videos_follow_each_other_with_their_sound(studio: "Studio", tmp_path: Path) -> None:
-    rate = Fraction(30000, 1001)
-    paths = [tmp_path / f"{index}.mp4" for index in range(3)]
-    numbers = studio.numbered(75)
-    for index, path in enumerate(paths):
-        sound = None if index == 1 else studio.tone(500 * (index + 1), 25 / rate, 24000)
-        write_video(path, numbers[25 * index :][:25], rate, audio=sound, audio_rate_hz=24000)
-
-    join_videos(paths, tmp_path / "joined.mp4")
-
-    joined = tmp_path / "joined.mp4"
-    scan = scan_video(joined, find_cuts=False)
-    assert (scan.num_frames, scan.duration_seconds) == (75, 75 / rate)
-    assert studio.read_numbers(
-        decode_frames(joined, midpoint_times(Fraction(0), 75 / rate, 75), FrameSize(64, 32))
-    ) == list(range(75))
-    sound = scan_audio(joined, rate_hz=24000)
-    assert sound is not None
-    assert abs(sound.duration_seconds - 75 / rate) <= Fraction(1, 24000)
-    first, second, third = (
-        decode_audio(joined, start_seconds=25 * index / rate, span_seconds=25 / rate, rate_hz=24000)[0, 1000:-1000]
-        for index in range(3)
-    )
-    assert studio.pitch_of(first, 24000) == pytest.approx(500, rel=0.01)
-    assert np.abs(second).max() < 0.01
-    assert studio.pitch_of(third, 24000) == pytest.approx(1500, rel=0.01)
-
-
-def test_silent_videos_join_to_a_silent_one(studio: "Studio", tmp_path: Path) -> None:
-    path = tmp_path / "part.mp4"
-    write_video(path, studio.numbered(9), Fraction(24))
-
-    join_videos([path, path], tmp_path / "joined.mp4")
-
-    assert scan_video(tmp_path / "joined.mp4", find_cuts=False).num_frames == 18
-    assert scan_audio(tmp_path / "joined.mp4", rate_hz=24000) is None
-
-
-def test_videos_that_do_not_match_are_not_joined(studio: "Studio", tmp_path: Path) -> None:
-    write_video(tmp_path / "a.mp4", studio.numbered(9), Fraction(24))
-    write_video(tmp_path / "b.mp4", studio.numbered(9), Fraction(25))
-
-    with pytest.raises(MediaError, match=r"b\.mp4 \(64x32 at 25 .*cannot follow a\.mp4 \(64x32 at 24 "):
-        join_videos([tmp_path / "a.mp4", tmp_path / "b.mp4"], tmp_path / "joined.mp4")
-    with pytest.raises(MediaError, match=r"joined\.mp4 cannot be joined from 0 videos"):
-        join_videos([], tmp_path / "joined.mp4")
 
 
 def test_a_recompressed_still_loses_more_at_a_higher_crf() -> None:

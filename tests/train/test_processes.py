@@ -147,16 +147,17 @@ def test_previews_that_are_shared_out_are_those_of_one_process(finished: Path, f
         with family.transformer(accelerator.device, dtype) as transformer:
             modules = family.lora_modules(settings.lora_targets(with_audio=True))
             attach_lora(transformer, modules, rank=8, alpha=8, dropout=0, generator=torch.Generator())
+            sampling, place, device = sampling_of(settings, family), tmp_path / "previews", accelerator.device
+            render_previews(family, transformer, cached, sampling, place, step=0, base="base", device=device)
             tensors = load_file(finished / "checkpoints/step-000003.safetensors")
             load_adapter_state(transformer, with_prefix(tensors, ADAPTER_PREFIX))
-            sampling, place, device = sampling_of(settings, family), tmp_path / "previews", accelerator.device
             render_previews(family, transformer, cached, sampling, place, step=3, base="base", device=device)
     finally:
         torch.set_num_threads(threads)
 
     assert cached.computed == 0
     files = names(tmp_path / "previews", "*.mp4")
-    assert len(files) == 4
+    assert len(files) == 8
     for name in files:
         assert (tmp_path / "previews" / name).read_bytes() == (finished / "previews" / name).read_bytes(), name
 

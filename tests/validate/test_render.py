@@ -1,11 +1,13 @@
-"""Previews as files, when they are rendered again, and what is left of those that were stopped."""
+"""Previews as files, how they are joined, when they are rendered again, and what is left of those that were stopped."""
 
 import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,6 +16,8 @@ from ltx_trainer import interruption
 from ltx_trainer.artifacts import CachedSet, Render
 from ltx_trainer.config import Settings
 from ltx_trainer.errors import Interrupted, OutOfResources
+from ltx_trainer.geometry import FrameSize, midpoint_times
+from ltx_trainer.media import decode_frames, scan_video
 from ltx_trainer.models import ModelFacts
 from ltx_trainer.models.family import Family, VideoCodec
 from ltx_trainer.models.lora import attach_lora
@@ -47,15 +51,16 @@ def set_up(adapted: nn.Module, value: float) -> None:
 def render(
     adapted: nn.Module, family: Family, fill: Callable[[Settings], CachedSet], tmp_path: Path
 ) -> Callable[[Settings], Render]:
-    return lambda settings, base="base", folder="previews": render_previews(
+    return lambda settings, base="base", folder="previews", step=3, **options: render_previews(
         family,
         adapted,
         fill(settings),
         sampling_of(settings, family),
         tmp_path / folder,
-        step=3,
+        step=step,
         base=base,
         device=CPU,
+        **options,
     )
 
 
@@ -135,6 +140,88 @@ def test_an_item_is_the_same_whichever_others_are_rendered_with_it(load: Load, r
     assert alone.items[0].read_bytes() == together.items[1].read_bytes()
 
 
+def times_of(render: Render) -> list[int]:
+    return [path.stat().st_mtime_ns for path in (*render.items, render.joined)]
+
+
+def pictures_of(path: Path, size: FrameSize) -> np.ndarray:
+    scan = scan_video(path, find_cuts=False)
+    times = midpoint_times(Fraction(0), scan.duration_seconds, scan.num_frames)
+    return decode_frames(path, times, size).astype(np.float32)
+
+
+def test_after_step_0_an_item_stands_right_of_itself_at_step_0(
+    load: Load, render: Callable[..., Render], adapted: nn.Module
+) -> None:
+    start = render(load(*THREE), step=0)
+    set_up(adapted, 0.3)
+
+    later = render(load(*THREE))
+
+    size = scan_video(start.items[0], find_cuts=False).size
+    assert scan_video(start.joined, find_cuts=False).size == size
+    pairs = pictures_of(later.joined, FrameSize(2 * size.width, size.height))
+    halves = {"left": pairs[:, :, : size.width], "right": pairs[:, :, size.width :]}
+    for side, nearer, farther in (("left", start, later), ("right", later, start)):
+        near, far = (np.concatenate([pictures_of(path, size) for path in each.items]) for each in (nearer, farther))
+        assert np.abs(halves[side] - near).mean() < 0.5 * np.abs(halves[side] - far).mean(), side
+
+
+def num_abreast(render: Render) -> int:
+    """Count how many pictures of the items' width stand side by side in the joined video."""
+    item, joined = (scan_video(path, find_cuts=False).size for path in (render.items[0], render.joined))
+    assert joined.height == item.height
+    assert joined.width % item.width == 0
+    return joined.width // item.width
+
+
+@pytest.mark.parametrize("missing", ["item-1.mp4", "origin.txt"])
+def test_without_its_file_or_its_note_step_0_is_not_shown(
+    load: Load, render: Callable[..., Render], missing: str
+) -> None:
+    render(load(), step=0).joined.with_name(missing).unlink()
+
+    assert num_abreast(render(load())) == 1
+
+
+def test_a_step_0_that_was_asked_otherwise_is_not_shown(load: Load, render: Callable[..., Render]) -> None:
+    render(load(), step=0)
+
+    assert num_abreast(render(load("validation.seed=7"))) == 1
+
+
+def test_items_are_joined_again_but_not_rendered_again_where_only_the_way_they_are_shown_changed(
+    load: Load, render: Callable[..., Render]
+) -> None:
+    render(load(), step=0)
+    first = render(load())
+    written = times_of(first)
+    assert num_abreast(first) == 2
+
+    for wanted, abreast in ((False, 1), (True, 2)):
+        again = render(load(), beside_base=wanted)
+        assert num_abreast(again) == abreast
+        assert times_of(again)[:-1] == written[:-1]
+
+        found = times_of(again)
+        assert times_of(render(load(), beside_base=wanted)) == found
+
+
+def test_items_are_joined_again_where_step_0_was_rendered_again(
+    load: Load, render: Callable[..., Render], adapted: nn.Module
+) -> None:
+    render(load(), step=0)
+    *items, joined = times_of(render(load()))
+    set_up(adapted, 0.3)
+    render(load(), step=0)
+    set_up(adapted, 0)
+
+    *items_again, joined_again = times_of(render(load()))
+
+    assert items_again == items
+    assert joined_again > joined
+
+
 class Disturbed(VideoCodec):
     """The real codec; something happens before it decodes the second clip."""
 
@@ -192,9 +279,10 @@ def previews(
     settings = load(*THREE)
     accelerator, _ = make_accelerator("fp32")
 
-    def make(of: Family, told: list[Render]) -> Previews:
+    def make(of: Family, told: list[Render], **options: bool) -> Previews:
         sampling, folder = sampling_of(settings, of), tmp_path / "previews"
-        return Previews(of, adapted, fill(settings), sampling, folder, accelerator, base="base", on_render=told.append)
+        cached = fill(settings)
+        return Previews(of, adapted, cached, sampling, folder, accelerator, "base", told.append, **options)
 
     return make
 
@@ -245,3 +333,20 @@ def test_files_that_another_adapter_left_half_way_are_not_taken_for_what_the_not
     set_up(adapted, 0)
 
     assert content(render(load(*THREE))) == undisturbed
+
+
+def test_a_run_shows_step_0_unless_it_is_told_not_to_and_keeps_the_items(
+    previews: Callable[..., Previews], family: Family, tmp_path: Path
+) -> None:
+    def abreast(**options: bool) -> list[int]:
+        renders = [previews(family, [], **options).render(step) for step in (0, 3)]
+        return [num_abreast(render) for render in renders if render is not None]
+
+    def written() -> list[int]:
+        return [path.stat().st_mtime_ns for path in sorted(tmp_path.glob("previews/*/item-*.mp4"))]
+
+    assert abreast() == [1, 2]
+    before = written()
+    assert len(before) == 6
+    assert abreast(beside_base=False) == [1, 1]
+    assert written() == before
