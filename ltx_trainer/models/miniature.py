@@ -59,6 +59,7 @@ NUM_SAMPLE_SCENES = 200
 
 TRAINED_LTX23 = trained_weights("ltx-2.3")
 TRAINED = ("transformer", "vae", "audio_vae", "vocoder", "connectors", "text_encoder")
+FROZEN = "text_encoder"
 STATISTICS = ("latents_mean", "latents_std")
 
 RESOLUTIONS: Mapping[str, Mapping[str, tuple[int, int]]] = {
@@ -148,22 +149,28 @@ def _seeded(build: Callable[[], Built]) -> Built:
 
 
 def trained_ltx23(file: Path = TRAINED_LTX23) -> LTX2Pipeline:
-    """Build the miniature of LTX-2.3 with trained weights, those of the package unless told otherwise, in float32."""
+    """Build the miniature of LTX-2.3 with trained weights, those of the package unless told otherwise, in float32.
+
+    Raises:
+        ModelError: The file does not fit the classes as they are built here.
+    """
     pipeline = random_ltx23()
     weights = load_file(file)
     for name in TRAINED:
         module: nn.Module = getattr(pipeline, name)
         own = {key.removeprefix(f"{name}."): weight for key, weight in weights.items() if key.startswith(f"{name}.")}
-        module.load_state_dict(module.state_dict() | own)
+        left_out, unknown = module.load_state_dict(own, strict=False)
+        if unknown or {*left_out} & {name for name, _ in module.named_parameters()}:
+            raise ModelError(f"{file} was made for another {name} than this version's. Train the miniature again.")
     with safe_open(file, "pt") as opened:
         pipeline.register_modules(tokenizer=_tokenizer(json.loads(opened.metadata()["vocabulary"])))
     return pipeline
 
 
 def write_trained_ltx23(pipeline: LTX2Pipeline, file: Path, metadata: Mapping[str, str]) -> None:
-    """Write what `trained_ltx23` reads: parameters in bfloat16, statistics of latents as they are.
+    """Write what `trained_ltx23` reads; what is the same whatever was trained is not written.
 
-    What no training changes is not written.
+    Trained parameters are in bfloat16. The text encoder, which is random, and the latents' statistics are as they are.
 
     Args:
         pipeline: Built by `random_ltx23`, then trained.
@@ -174,7 +181,7 @@ def write_trained_ltx23(pipeline: LTX2Pipeline, file: Path, metadata: Mapping[st
     for name in TRAINED:
         module: nn.Module = getattr(pipeline, name)
         for key, parameter in module.named_parameters():
-            tensors[f"{name}.{key}"] = parameter.detach().to(torch.bfloat16)
+            tensors[f"{name}.{key}"] = parameter.detach().to(torch.float32 if name == FROZEN else torch.bfloat16)
         for key, buffer in module.named_buffers():
             if key in STATISTICS:
                 tensors[f"{name}.{key}"] = buffer
