@@ -23,6 +23,8 @@ from ltx_trainer.media.audio import fit_audio
 from ltx_trainer.media.picture import rgb_pixels, yuv_frame
 
 _QUALITY_CRF = 18
+_REPEATABLE = {"x264-params": "mbtree=0"}
+"""With AVX-512, the default way of spreading bits over frames depends on what memory happens to hold."""
 _AUDIO_BITS_PER_SECOND = 192_000
 _LARGEST_CRF = 51
 _MATRIX_BT709 = 1
@@ -133,7 +135,7 @@ def recompress_still(frame: np.ndarray, *, crf: int) -> np.ndarray:
     encoder.time_base = Fraction(1, 25)
     # One thread, so that the result is the same on every machine.
     encoder.thread_count = 1
-    encoder.options = {"crf": str(crf), "preset": "veryfast"}
+    encoder.options = {"crf": str(crf), "preset": "veryfast", **_REPEATABLE}
     still = yuv_frame(frame)
     still.pts = 0
     decoder = VideoCodecContext.create("h264", "r")
@@ -164,7 +166,7 @@ def encode_video(
         whole_file(path) as beside,
         av.open(f"file:{beside}", "w", format="mp4", options={"movflags": "+faststart"}) as output,
     ):
-        video = output.add_stream("libx264", rate=shape.frame_rate, options={"crf": str(crf)})
+        video = output.add_stream("libx264", rate=shape.frame_rate, options={"crf": str(crf), **_REPEATABLE})
         # One thread, so that the bytes are the same whatever number of processors there is.
         video.codec_context.thread_count = 1
         _set_picture_format(video.codec_context, shape.size)
