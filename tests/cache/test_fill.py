@@ -80,10 +80,10 @@ def test_every_tensor_has_the_shape_that_training_expects(fill: Any, make_clip: 
     video, audio = load_file(example.video)["latents"], load_file(example.audio)["latents"]
     prompt = load_file(example.prompt)
 
-    assert video.shape == (facts.video_channels, 3, 4, 6)
+    assert video.shape == (facts.video_channels, 3, 8, 12)
     assert audio.shape[1] == example.shape.num_audio_tokens(facts.audio.tokens_per_second) == 9
     assert audio.shape == (facts.audio.latent_channels, 9, facts.audio.latent_mel_bins)
-    assert {name: len(tensor) for name, tensor in prompt.items()} == dict.fromkeys(("video", "audio"), 128)
+    assert {name: len(tensor) for name, tensor in prompt.items()} == dict.fromkeys(("video", "audio"), 64)
     assert video.dtype == audio.dtype == torch.float32
 
 
@@ -316,7 +316,7 @@ def test_a_still_is_compressed_as_its_preview_asks(fill: Any, make_clip: Any, st
     as_it_is, lossy = (fill(make_clip(), previews=preview, still_crf=crf).previews[0].first_frame for crf in (None, 51))
 
     one, other = load_file(as_it_is)["latents"], load_file(lossy)["latents"]
-    assert one.shape == other.shape == (16, 1, 4, 4)
+    assert one.shape == other.shape == (16, 1, 8, 8)
     assert not torch.allclose(one, other, atol=0.1)
 
 

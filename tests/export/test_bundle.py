@@ -172,7 +172,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named(publish: Callable[..., Bundle
         publish(silent.trained, checkpoint=checkpoint, with_audio=False)
 
 
-@pytest.mark.parametrize(("kib", "left"), [(12, []), (76, ["lora.safetensors"])])
+@pytest.mark.parametrize(("kib", "left"), [(12, []), (140, ["lora.safetensors"])])
 def test_a_full_disk_leaves_whole_files_only(
     publish: Callable[..., Bundle], silent: Any, small_disk: Callable[[int], Path], kib: int, left: list[str]
 ) -> None:

@@ -54,7 +54,7 @@ def velocities(family: Family, transformer: nn.Module) -> dict[str, Tensor]:
         )
 
     streams = {"video": stream(16, 8, 3), "audio": stream(32, 5, 1)}
-    prompt = {name: torch.randn(1, 16, width, generator=generator) for name, width in (("video", 64), ("audio", 32))}
+    prompt = {name: torch.randn(1, 16, width, generator=generator) for name, width in (("video", 128), ("audio", 64))}
     with torch.no_grad():
         return family.predict(transformer, streams, prompt)
 

@@ -30,10 +30,10 @@ def test_facts_come_from_the_configs(miniature_folder: Path) -> None:
     facts = read_model(miniature_folder, "ltx-2.3")
 
     assert facts.name == "miniature ltx-2.3-random"
-    assert facts.factors == ScaleFactors(frames=4, rows=16, columns=16)
+    assert facts.factors == ScaleFactors(frames=4, rows=8, columns=8)
     assert facts.video_channels == 16
     assert facts.num_blocks == 4
-    assert facts.max_text_tokens == 128
+    assert facts.max_text_tokens == 64
     assert facts.audio is not None
     assert facts.audio.tokens_per_second == Fraction(25)
     assert facts.audio.latent_channels * facts.audio.latent_mel_bins == 32

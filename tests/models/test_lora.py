@@ -47,8 +47,8 @@ def velocities(family: Family, transformer: nn.Module) -> list[Tensor]:
         coordinates=torch.rand(1, 1, 5, 2, generator=generator),
     )
     prompt = {
-        "video": torch.randn(1, 16, 64, generator=generator),
-        "audio": torch.randn(1, 16, 32, generator=generator),
+        "video": torch.randn(1, 16, 128, generator=generator),
+        "audio": torch.randn(1, 16, 64, generator=generator),
     }
     return list(family.predict(transformer, {"video": video, "audio": audio}, prompt).values())
 
@@ -130,7 +130,7 @@ def test_tensors_are_named_by_module_and_nothing_else(family: Family, load_trans
     state = adapter_state(transformer)
 
     assert set(state) == {f"{module}.lora_{side}.weight" for module in modules for side in "AB"}
-    assert state["transformer_blocks.0.attn2.to_k.lora_A.weight"].shape == (4, 64)
+    assert state["transformer_blocks.0.attn2.to_k.lora_A.weight"].shape == (4, 128)
     assert all(tensor.dtype == torch.float32 and tensor.is_contiguous() for tensor in state.values())
 
 
@@ -161,7 +161,7 @@ def test_the_start_depends_on_the_generator_alone(
     assert torch.equal(first, adapter_state(again)[name])
     assert not torch.equal(first, adapter_state(other)[name])
     # Uniform within one over the root of the inputs, as a fresh linear layer.
-    assert 0.9 / 8 < first.abs().max() <= 1 / 8
+    assert 0.9 / 128**0.5 < first.abs().max() <= 1 / 128**0.5
 
 
 def test_a_state_saved_can_be_loaded_into_another_transformer(
@@ -198,7 +198,7 @@ def test_a_state_of_another_rank_is_refused(family: Family, transformer: nn.Modu
     other = load_transformer(family)
     attach(other, modules, rank=8)
 
-    with pytest.raises(CheckpointError, match=r"has the shape \[8, 64\] where this run has \[4, 64\]"):
+    with pytest.raises(CheckpointError, match=r"has the shape \[8, 128\] where this run has \[4, 128\]"):
         load_adapter_state(transformer, adapter_state(other))
 
 
@@ -323,7 +323,7 @@ def without_a_matrix(state: dict[str, Tensor]) -> dict[str, Tensor]:
         ),
         (
             lambda state: {n: t[:2] if "0.attn1.to_q.lora_A" in n else t for n, t in state.items()},
-            r"has matrices of the shapes \[2, 64\] and \[64, 4\] .*attn1\.to_q, which are no pair",
+            r"has matrices of the shapes \[2, 128\] and \[128, 4\] .*attn1\.to_q, which are no pair",
         ),
         (
             lambda state: {n: t for n, t in state.items() if "attn1" in n},
@@ -340,7 +340,7 @@ def without_a_matrix(state: dict[str, Tensor]) -> dict[str, Tensor]:
         ),
         (
             lambda state: {n: torch.cat([t, t], 1) if "2.attn1.to_k.lora_A" in n else t for n, t in state.items()},
-            r"shapes \[\[4, 128\], \[64, 4\]\] for .*2\.attn1\.to_k where this base takes \[\[4, 64\], \[64, 4\]\]",
+            r"shapes \[\[4, 256\], \[128, 4\]\] for .*2\.attn1\.to_k where this base takes \[\[4, 128\], \[128, 4\]\]",
         ),
         (
             lambda state: state | {"transformer_blocks.0.attn1.to_q.lora_magnitude_vector": torch.ones(64)},

@@ -197,7 +197,7 @@ def random_stream(num_channels: int, num_tokens: int, num_axes: int, generator: 
 
 
 def random_prompt(generator: torch.Generator) -> dict[str, Tensor]:
-    return {"video": torch.randn(2, 16, 64, generator=generator), "audio": torch.randn(2, 16, 32, generator=generator)}
+    return {"video": torch.randn(2, 16, 128, generator=generator), "audio": torch.randn(2, 16, 64, generator=generator)}
 
 
 @torch.no_grad()
@@ -233,7 +233,7 @@ def test_what_stands_in_for_absent_pictures_touches_no_bit_of_the_sound(
 def test_coordinates_equal_those_of_the_librarys_transformer(family: Family, transformer: nn.Module) -> None:
     shape = ClipShape(17, FrameSize(96, 64), Fraction(30000, 1001))
     library: Any = transformer
-    video = library.rope.prepare_video_coords(1, 5, 4, 6, CPU, fps=float(shape.frame_rate))
+    video = library.rope.prepare_video_coords(1, 5, 8, 12, CPU, fps=float(shape.frame_rate))
     audio = library.audio_rope.prepare_audio_coords(1, 14, CPU)
 
     assert torch.equal(family.video_coordinates(shape), video[0])

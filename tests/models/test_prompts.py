@@ -85,5 +85,5 @@ def test_a_text_that_is_too_long_is_cut_with_a_warning(
     with caplog.at_level(logging.WARNING, logger="ltx_trainer"):
         ((_, embeddings),) = family.encode_prompts(["word " * 200], CPU, scratch=tmp_path)
 
-    assert "The model reads 128 of the" in caplog.text
-    assert len(embeddings["video"]) == 128
+    assert "The model reads 64 of the" in caplog.text
+    assert len(embeddings["video"]) == 64
