@@ -141,17 +141,18 @@ class Training:
         # Only here, because a family installs it on what it loads.
         modulate_by_own_timesteps(model)
         pools = transformer.encode_pools(family, scenes, self._work / "latents.pt", self._device)
-        train_part(
-            "transformer",
-            trained,
-            transformer.RECIPE,
-            transformer.Loss(family, trained, texts, scenes, pools),
-            self._work,
-            seed=4,
-            console=self._console,
-            score=lambda: transformer.measure(family, trained, texts),
-            score_every=500,
-        )
+        for seed, (name, recipe) in enumerate(transformer.RECIPES.items(), start=4):
+            train_part(
+                name,
+                trained,
+                recipe,
+                transformer.Loss(family, trained, texts, scenes, pools, transformer.MEAN_LOGITS[name]),
+                self._work,
+                seed=seed,
+                console=self._console,
+                score=lambda: transformer.measure(family, trained, texts),
+                score_every=500,
+            )
         _rounded(trained)
 
     def _part(self, model_class: type[Part]) -> Part:

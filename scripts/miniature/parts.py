@@ -26,6 +26,7 @@ class Recipe:
 
     Attributes:
         steps: Optimizer updates.
+        horizon: Updates after which the rate would be at its lowest; 0 for `steps`.
         peak_rate: Learning rate after the warm-up; it falls to 2 % of this along half a cosine.
         warmup: Steps on the way up.
         average: Share of the old in the running average of the weights that is kept at the end; 0 keeps the last.
@@ -33,12 +34,13 @@ class Recipe:
 
     steps: int
     peak_rate: float
+    horizon: int = 0
     warmup: int = 50
     average: float = 0.0
 
     def rate(self, step: int) -> float:
         """Give the learning rate of a step, the first being 0."""
-        fall = 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * step / self.steps))
+        fall = 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * step / (self.horizon or self.steps)))
         return self.peak_rate * min(1, (step + 1) / self.warmup) * fall
 
 

@@ -35,7 +35,16 @@ from ltx_trainer.validate import Sampling
 from miniature.parts import Recipe
 from miniature.scores import HELD_OUT, decode, held_out_scenes, make, share
 
-RECIPE = Recipe(steps=4_000, peak_rate=1.5e-3, warmup=100, average=0.995)
+RECIPES = {
+    "transformer": Recipe(steps=2_923, horizon=4_000, peak_rate=1.5e-3, warmup=100, average=0.995),
+    "transformer-refined": Recipe(steps=2_200, peak_rate=8e-4, average=0.995),
+}
+"""One after the other."""
+
+MEAN_LOGITS = {"transformer": 0.8, "transformer-refined": 1.8}
+"""The refinement is at the high noise levels where sampling spends most of its steps, and where motion is decided."""
+
+LOGIT_SPREAD = 1.2
 SIDE = 64
 NUM_SCENES = 1600
 PEAK = 0.89
@@ -61,7 +70,6 @@ BUCKETS = (Bucket(9, 24, 12, weight=3), Bucket(17, 24, 8), Bucket(17, 12, 8))
 TEXT_LENGTHS = (64,) * 12 + (32,) * 5 + (128,) * 2 + (256,)
 """As likely as they are often."""
 
-MEAN_LOGIT, LOGIT_SPREAD = 0.8, 1.2
 CAPTION_DROPOUT = 0.1
 EMPTY_CAPTIONS = ("", NEGATIVE_PROMPT)
 """What a dropped caption becomes: both say nothing of the clip."""
@@ -92,7 +100,9 @@ class Texts:
         """Give the hidden states of all layers side by side."""
         if text not in self._states:
             ids = self._tokenizer(text, return_tensors="pt").input_ids
-            output = self._encoder(input_ids=ids, output_hidden_states=True, logits_to_keep=1)
+            # As the engine computes them, whoever asks.
+            with torch.autocast(self._encoder.device.type, enabled=False):
+                output = self._encoder(input_ids=ids, output_hidden_states=True, logits_to_keep=1)
             self._states[text] = torch.stack(output.hidden_states, dim=-1).flatten(2)[0]
         return self._states[text]
 
@@ -164,12 +174,19 @@ class Loss:
     """The loss of a batch drawn from the pools."""
 
     def __init__(
-        self, family: Family, trained: Trained, texts: Texts, scenes: Sequence[world.Scene], pools: Sequence[Pool]
+        self,
+        family: Family,
+        trained: Trained,
+        texts: Texts,
+        scenes: Sequence[world.Scene],
+        pools: Sequence[Pool],
+        mean_logit: float,
     ) -> None:
         self._family = family
         self._trained = trained
         self._texts = texts
         self._scenes = scenes
+        self._mean_logit = mean_logit
         self._pools = pools
         self._weights = torch.tensor([pool.bucket.weight for pool in pools], dtype=torch.float32)
 
@@ -183,7 +200,7 @@ class Loss:
         length = TEXT_LENGTHS[int(torch.randint(len(TEXT_LENGTHS), (), generator=generator))]
         given = bool(torch.rand((), generator=generator) < FIRST_FRAME_SHARE)
         apart = bool(torch.rand((), generator=generator) < APART_SHARE)
-        sigma = torch.sigmoid(MEAN_LOGIT + LOGIT_SPREAD * torch.randn(size, generator=generator))
+        sigma = torch.sigmoid(self._mean_logit + LOGIT_SPREAD * torch.randn(size, generator=generator))
         captions = [
             EMPTY_CAPTIONS[index % 2] if drop else world.caption(self._scenes[index], wording)
             for index, wording, drop in zip(chosen.tolist(), wordings.tolist(), dropped.tolist(), strict=True)
