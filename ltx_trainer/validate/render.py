@@ -15,20 +15,11 @@ from torch import Tensor, nn
 from ltx_trainer import interruption, media
 from ltx_trainer.artifacts import CachedPreview, CachedSet, Render
 from ltx_trainer.atomic import write_text
-from ltx_trainer.diffusion import (
-    Stream,
-    audio_latents,
-    audio_tokens,
-    generated_stream,
-    give_first_frame,
-    video_latents,
-    video_tokens,
-)
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import adapter_state
 from ltx_trainer.processes import on_main, together
 from ltx_trainer.tensorfile import read_tensors, tensors_digest
-from ltx_trainer.validate.denoise import denoise
+from ltx_trainer.validate.sample import sample
 from ltx_trainer.validate.sampling import Sampling
 
 logger = logging.getLogger(__name__)
@@ -235,25 +226,18 @@ class _Work:
 
     def _sample(self, preview: CachedPreview) -> dict[str, Tensor]:
         """Sample the latents of one item: video `[c f h w]`, audio `[c t m]`."""
-        noise = _starting_noise(self.family, preview, self.sampling.seed, with_audio=self.cached.with_audio)
-        streams = _streams(self.family, preview, noise)
-        tokens = {"video": video_tokens(noise["video"])}
-        if "audio" in noise:
-            tokens["audio"] = audio_tokens(noise["audio"])
-        clean = denoise(
+        first_frame = None if preview.first_frame is None else read_tensors(preview.first_frame)["latents"][None]
+        latents = sample(
             self.family,
             self.transformer,
-            {name: stream.to(self.device) for name, stream in streams.items()},
-            {name: value.to(self.device) for name, value in tokens.items()},
             _load_prompt(preview.prompt, self.device),
             _load_prompt(self.cached.negative_prompt, self.device),
+            preview.shape,
             self.sampling,
+            with_audio=self.cached.with_audio,
+            first_frames=first_frame,
         )
-        grid = preview.shape.latent_grid(self.family.facts.factors)
-        latents = {"video": video_latents(clean["video"], grid)[0]}
-        if "audio" in clean:
-            latents["audio"] = audio_latents(clean["audio"], noise["audio"].shape[1])[0]
-        return latents
+        return {name: batch[0] for name, batch in latents.items()}
 
 
 @contextmanager
@@ -266,33 +250,6 @@ def _undisturbed(transformer: nn.Module, device: torch.device) -> Iterator[None]
             yield
     finally:
         transformer.train(training)
-
-
-def _starting_noise(family: Family, preview: CachedPreview, seed: int, *, with_audio: bool) -> dict[str, Tensor]:
-    """Draw on the CPU: first the pictures `[1 c f h w]`, then the sound `[1 c t m]`."""
-    generator = torch.Generator().manual_seed(seed)
-    facts = family.facts
-    grid = preview.shape.latent_grid(facts.factors)
-    size = (1, facts.video_channels, grid.frames, grid.rows, grid.columns)
-    noise = {"video": torch.randn(size, generator=generator)}
-    if with_audio and facts.audio is not None:
-        num_tokens = preview.shape.num_audio_tokens(facts.audio.tokens_per_second)
-        size = (1, facts.audio.latent_channels, num_tokens, facts.audio.latent_mel_bins)
-        noise["audio"] = torch.randn(size, generator=generator)
-    return noise
-
-
-def _streams(family: Family, preview: CachedPreview, noise: dict[str, Tensor]) -> dict[str, Stream]:
-    clean = torch.zeros_like(noise["video"])
-    if preview.first_frame is not None:
-        clean[0, :, :1] = read_tensors(preview.first_frame)["latents"]
-    video = generated_stream(video_tokens(clean), family.video_coordinates(preview.shape))
-    if preview.first_frame is not None:
-        video = give_first_frame(video, clean.shape[3] * clean.shape[4], torch.tensor([True]))
-    if "audio" not in noise:
-        return {"video": video}
-    audio = audio_tokens(torch.zeros_like(noise["audio"]))
-    return {"video": video, "audio": generated_stream(audio, family.audio_coordinates(audio.shape[1]))}
 
 
 def _load_prompt(path: Path, device: torch.device) -> dict[str, Tensor]:

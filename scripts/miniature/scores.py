@@ -9,20 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from ltx_trainer import world
+from ltx_trainer.config import Settings
 from ltx_trainer.config.request import NEGATIVE_PROMPT
 from ltx_trainer.diffusion import (
-    Stream,
     add_noise,
-    audio_latents,
-    audio_tokens,
     flow_loss,
-    generated_stream,
-    video_latents,
-    video_tokens,
 )
 from ltx_trainer.geometry import ClipShape
 from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
-from ltx_trainer.validate import Sampling, denoise
+from ltx_trainer.validate import Sampling, as_tokens, sample, sampling_of, starting_noise, streams_of
 
 HELD_OUT: tuple[world.Composition, ...] = (
     ("red", "square", "left"),
@@ -35,6 +30,11 @@ HELD_OUT: tuple[world.Composition, ...] = (
     ("green", "square", "down"),
 )
 """Compositions that the transformer is never trained on."""
+
+LEAST_SETTINGS = {"endpoint": "fal-ai/ltx23-trainer-v2/t2v", "input": {"training_data_url": "clips.zip"}}
+
+EDGE_STEPS = 4
+"""Into how many a pixel is divided to measure an edge."""
 
 Prompt = Mapping[str, Tensor]
 
@@ -82,63 +82,19 @@ def make(
         prompt: Embeddings `[b l d]` for each stream.
         negative: Embeddings `[1 l d]` of what is guided away from.
         shape: Of the clips.
-        sampling: Steps, seed and guidance.
+        sampling: Steps, seed and guidance. The seed is the first batch's; the next has the next.
         first_frames: Latents of given first frames `[b c 1 h w]`.
         batch_size: Clips that are sampled at once.
     """
-    count = len(prompt["video"])
-    noise = _noise(family, shape, count, sampling.seed)
-    grid = shape.latent_grid(family.facts.factors)
     pieces: list[dict[str, Tensor]] = []
-    for start in range(0, count, batch_size):
+    for index, start in enumerate(range(0, len(prompt["video"]), batch_size)):
         part = slice(start, start + batch_size)
-        own = {stream: tokens[part] for stream, tokens in noise.items()}
+        own = {stream: embeddings[part] for stream, embeddings in prompt.items()}
+        away = {stream: embeddings.expand(len(own[stream]), -1, -1) for stream, embeddings in negative.items()}
         given = None if first_frames is None else first_frames[part]
-        streams = _streams(family, shape, own, given)
-        size = len(own["video"])
-        pieces.append(
-            denoise(
-                family,
-                transformer,
-                streams,
-                own,
-                {stream: embeddings[part] for stream, embeddings in prompt.items()},
-                {stream: embeddings.expand(size, -1, -1) for stream, embeddings in negative.items()},
-                sampling,
-            )
-        )
-    clean = {stream: torch.cat([piece[stream] for piece in pieces]) for stream in noise}
-    assert family.facts.audio is not None
-    return {
-        "video": video_latents(clean["video"], grid),
-        "audio": audio_latents(clean["audio"], family.facts.audio.latent_channels),
-    }
-
-
-def _noise(family: Family, shape: ClipShape, count: int, seed: int) -> dict[str, Tensor]:
-    """Draw the tokens that sampling starts from `[b n c]`."""
-    facts = family.facts
-    assert facts.audio is not None
-    generator = torch.Generator().manual_seed(seed)
-    grid = shape.latent_grid(facts.factors)
-    num_tokens = shape.num_audio_tokens(facts.audio.tokens_per_second)
-    video = torch.randn(count, facts.video_channels, grid.frames, grid.rows, grid.columns, generator=generator)
-    audio = torch.randn(
-        count, facts.audio.latent_channels, num_tokens, facts.audio.latent_mel_bins, generator=generator
-    )
-    return {"video": video_tokens(video), "audio": audio_tokens(audio)}
-
-
-def _streams(
-    family: Family, shape: ClipShape, noise: Mapping[str, Tensor], first_frames: Tensor | None
-) -> dict[str, Stream]:
-    video = generated_stream(torch.zeros_like(noise["video"]), family.video_coordinates(shape))
-    if first_frames is not None:
-        tokens = video_tokens(first_frames)
-        video.clean[:, : tokens.shape[1]] = tokens
-        video.given[:, : tokens.shape[1]] = True
-    audio = torch.zeros_like(noise["audio"])
-    return {"video": video, "audio": generated_stream(audio, family.audio_coordinates(audio.shape[1]))}
+        seeded = replace(sampling, seed=sampling.seed + index)
+        pieces.append(sample(family, transformer, own, away, shape, seeded, with_audio=True, first_frames=given))
+    return {stream: torch.cat([piece[stream] for piece in pieces]) for stream in pieces[0]}
 
 
 def decode(latents: Mapping[str, Tensor], video: VideoCodec, audio: AudioCodec) -> list[Made]:
@@ -176,31 +132,32 @@ def reconstruction(codec: VideoCodec, scenes: Sequence[world.Scene], shape: Clip
     return {"psnr": psnr / len(scenes), "shape": shapes / len(scenes)}
 
 
-def defaults(family: Family, *, num_steps: int = 30, seed: int = 0) -> Sampling:
-    """Give the family's own sampling, as a preview has it unless the settings say otherwise."""
-    own = family.sampling
-    return Sampling(num_steps=num_steps, seed=seed, scales=own.scales, stg_blocks=own.stg_blocks)
+def defaults(family: Family) -> Sampling:
+    """Give the sampling of a preview whose settings say nothing of it."""
+    return sampling_of(Settings.model_validate(LEAST_SETTINGS), family)
+
+
+def sample_captions(
+    family: Family, captions: Sequence[str], shape: ClipShape, scratch: Path, sampling: Sampling
+) -> list[Made]:
+    """Make a clip of each caption with the base model alone."""
+    prompt = prompts_of(family, [*captions, NEGATIVE_PROMPT], scratch)
+    asked = {stream: embeddings[:-1] for stream, embeddings in prompt.items()}
+    away = {stream: embeddings[-1:] for stream, embeddings in prompt.items()}
+    device = torch.device("cpu")
+    with family.transformer(device, torch.float32) as transformer:
+        latents = make(family, transformer, asked, away, shape, sampling)
+    with family.video_codec(device) as video, family.audio_codec(device) as audio:
+        return decode(latents, video, audio)
 
 
 def sample_held_out(
-    family: Family, shape: ClipShape, count: int, scratch: Path, sampling: Sampling
+    family: Family, shape: ClipShape, count: int, scratch: Path, sampling: Sampling, wording: int | None = None
 ) -> tuple[list[Made], list[world.Scene]]:
-    """Make clips of held-out compositions from their captions alone."""
+    """Make clips of held-out compositions from their captions, each scene's own or all of one wording."""
     scenes = held_out_scenes(count)
-    captions = [world.caption(scene) for scene in scenes]
-    prompt = prompts_of(family, [*captions, NEGATIVE_PROMPT], scratch)
-    device = torch.device("cpu")
-    with family.transformer(device, torch.float32) as transformer:
-        latents = make(
-            family,
-            transformer,
-            {stream: embeddings[:-1] for stream, embeddings in prompt.items()},
-            {stream: embeddings[-1:] for stream, embeddings in prompt.items()},
-            shape,
-            sampling,
-        )
-    with family.video_codec(device) as video, family.audio_codec(device) as audio:
-        return decode(latents, video, audio), scenes
+    captions = [world.caption(scene, wording) for scene in scenes]
+    return sample_captions(family, captions, shape, scratch, sampling), scenes
 
 
 def against_others(made: Sequence[Made], scenes: Sequence[world.Scene]) -> dict[str, float]:
@@ -210,7 +167,7 @@ def against_others(made: Sequence[Made], scenes: Sequence[world.Scene]) -> dict[
     return {name: sum(turn[name] for turn in turns) / len(turns) for name in turns[0]}
 
 
-def losses(
+def video_losses(
     family: Family,
     transformer: nn.Module,
     clips: Mapping[str, Tensor],
@@ -233,11 +190,8 @@ def losses(
         seed: Of the noise.
         first_frames: Latents of given first frames `[b c 1 h w]`, the clips' own or others.
     """
-    noise = _noise(family, shape, len(clips["video"]), seed)
-    streams = _streams(family, shape, noise, first_frames)
-    clean = {"video": video_tokens(clips["video"]), "audio": audio_tokens(clips["audio"])}
-    for name, stream in streams.items():
-        stream.clean[~stream.given] = clean[name][~stream.given]
+    noise = as_tokens(starting_noise(family, shape, len(clips["video"]), seed, with_audio=True))
+    streams = streams_of(family, shape, clips, first_frames)
     levels = torch.full((len(clips["video"]),), sigma)
     with torch.no_grad():
         seen = {name: add_noise(stream, noise[name], levels) for name, stream in streams.items()}
@@ -245,20 +199,56 @@ def losses(
     return flow_loss(velocities["video"], streams["video"], noise["video"])
 
 
-def sharpness(frames: np.ndarray) -> float:
-    """Give the mean step from a pixel to the next, in 255ths."""
-    pixels = frames.astype(float)
-    return float(abs(np.diff(pixels, axis=1)).mean() + abs(np.diff(pixels, axis=2)).mean()) / 2
+def edge_width(frames: np.ndarray) -> float | None:
+    """Give how wide a shape's edge is, in pixels: where its colour goes from a quarter to three quarters of its own.
+
+    It is the area of that band by the length of the outline. Neither contrast nor what is away from the edge changes it.
+
+    Args:
+        frames: Uint8 `[f h w 3]`.
+
+    Returns:
+        The mean over frames; None where no shape is seen.
+    """
+    if world.read_video(frames).colour is None:
+        return None
+    widths = [_edge_width(frame.astype(np.float32) / 255) for frame in frames]
+    return float(np.nanmean(widths)) if np.isfinite(widths).any() else None
 
 
-def in_step(clip: Made) -> float:
-    """Give the correlation of a shape's height with its tone's pitch over time; 0 if either does not change."""
+def _edge_width(pixels: np.ndarray) -> float:
+    """Measure one frame `[h w 3]`, from 0 to 1; not a number if it has no edge."""
+    saturation = pixels.max(-1) - pixels.min(-1)
+    peak = np.quantile(saturation, 0.99)
+    hue = pixels - pixels.mean(-1, keepdims=True)
+    inside, outside = hue[saturation > 0.8 * peak], hue[saturation < 0.4 * peak]
+    if not len(inside) or not len(outside):
+        return float("nan")
+    ground = np.median(outside, 0)
+    own = np.median(inside, 0) - ground
+    part = (hue - ground) @ own / max(float(own @ own), 1e-6)
+    height, width = part.shape
+    # Between pixels too: an edge may be narrower than one.
+    size = (EDGE_STEPS * (height - 1) + 1, EDGE_STEPS * (width - 1) + 1)
+    fine = nn.functional.interpolate(torch.from_numpy(part)[None, None], size, mode="bilinear", align_corners=True)
+    values = fine[0, 0].numpy()
+    band = (values > 0.25) & (values < 0.75)
+    down, across = np.gradient(values, 1 / EDGE_STEPS)
+    # The slope summed over the band is the outline's length times the half that is climbed.
+    climbed = np.hypot(down, across)[band].sum()
+    return float(0.5 * band.sum() / climbed) if climbed > 0 else float("nan")
+
+
+def out_of_step(clip: Made) -> float | None:
+    """Give the median distance in octaves between a clip's tone and the tone of its shape's height.
+
+    None where the shape or the tone cannot be read.
+    """
     path = world.read_video(clip.frames).path[:, 1]
-    track = world.read_sound(clip.samples, clip.rate_hz).track
-    if not len(track):
-        return 0.0
-    height = 1 - np.interp(np.linspace(0, 1, len(track)), np.linspace(0, 1, len(path)), path)
-    both = np.isfinite(height) & np.isfinite(track)
-    if both.sum() < 3 or min(height[both].std(), track[both].std()) < 1e-3:
-        return 0.0
-    return float(np.corrcoef(height[both], track[both])[0, 1])
+    sound = world.read_sound(clip.samples, clip.rate_hz)
+    seen = np.isfinite(path)
+    if sound.pitch is None or 2 * seen.sum() < len(path):
+        return None
+    place = (np.arange(len(path)) + 0.5) / len(path)
+    down = np.interp(np.linspace(place[0], place[-1], len(sound.track)), place[seen], path[seen])
+    return float(np.nanmedian(abs(sound.track - np.log2(world.pitch_at(down)))))

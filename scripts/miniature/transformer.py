@@ -18,20 +18,17 @@ from torch.nn import functional
 from transformers import Gemma3ForConditionalGeneration, GemmaTokenizer
 
 from ltx_trainer import world
+from ltx_trainer.atomic import whole_file
 from ltx_trainer.config.request import NEGATIVE_PROMPT
 from ltx_trainer.diffusion import (
     GuidanceScales,
     ModelStream,
     add_noise,
-    audio_tokens,
     flow_loss,
-    generated_stream,
-    give_first_frame,
-    video_tokens,
 )
 from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.models.family import Family
-from ltx_trainer.validate import Sampling
+from ltx_trainer.validate import Sampling, streams_of
 from miniature.parts import Recipe
 from miniature.scores import HELD_OUT, decode, held_out_scenes, make, share
 
@@ -143,11 +140,19 @@ def encode(family: Family, scenes: Sequence[world.Scene], bucket: Bucket, device
 
 
 def encode_pools(family: Family, scenes: Sequence[world.Scene], kept: Path, device: torch.device) -> list[Pool]:
-    """Encode the scenes in every bucket, or read what was encoded before."""
+    """Encode the scenes in every bucket, or read what was encoded before, onto the CPU.
+
+    Args:
+        family: Whose VAEs encode.
+        scenes: In the order of the pools.
+        kept: The file, whose name tells these VAEs and scenes from others.
+        device: That the VAEs are on.
+    """
     if not kept.exists():
         pools = [encode(family, scenes, bucket, device) for bucket in BUCKETS]
-        torch.save([(pool.video, pool.audio) for pool in pools], kept)
-    tensors = torch.load(kept, weights_only=True)
+        with whole_file(kept) as unfinished:
+            torch.save([(pool.video, pool.audio) for pool in pools], unfinished)
+    tensors = torch.load(kept, weights_only=True, map_location="cpu")
     return [Pool(bucket, *pair) for bucket, pair in zip(BUCKETS, tensors, strict=True)]
 
 
@@ -206,14 +211,9 @@ class Loss:
             for index, wording, drop in zip(chosen.tolist(), wordings.tolist(), dropped.tolist(), strict=True)
         ]
         device = next(self._trained.parameters()).device
-        video_clean = video_tokens(pool.video[chosen])
-        audio_clean = audio_tokens(pool.audio[chosen])
-        grid = pool.bucket.shape.latent_grid(self._family.facts.factors)
-        video = generated_stream(video_clean, self._family.video_coordinates(pool.bucket.shape))
-        streams = {
-            "video": give_first_frame(video, grid.rows * grid.columns, torch.tensor([True] * size)) if given else video,
-            "audio": generated_stream(audio_clean, self._family.audio_coordinates(audio_clean.shape[1])),
-        }
+        clips = {"video": pool.video[chosen], "audio": pool.audio[chosen]}
+        first_frames = clips["video"][:, :, :1] if given else None
+        streams = streams_of(self._family, pool.bucket.shape, clips, first_frames)
         noise = {
             name: torch.randn(stream.clean.shape, generator=generator).to(device) for name, stream in streams.items()
         }
