@@ -67,6 +67,17 @@ def test_the_miniature_is_written_once(tmp_path: Path) -> None:
     assert (facts.name, facts.source, facts.revision) == ("miniature ltx-2.3", "miniature", None)
 
 
+def test_the_miniature_of_other_weights_lies_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders: list[Path] = []
+    for weights in ("first", "second"):
+        (tmp_path / weights).write_text(weights)
+        monkeypatch.setattr("ltx_trainer.models.locate.trained_weights", lambda _, name=weights: tmp_path / name)
+        folders.append(locate_model("miniature", "ltx-2.3", tmp_path).path)
+
+    assert folders[0] != folders[1]
+    assert all((folder / "model_index.json").is_file() for folder in folders)
+
+
 def test_a_family_without_a_miniature_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no miniature of 'ltx-9'"):
         locate_model("miniature", "ltx-9", tmp_path)

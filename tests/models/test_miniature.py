@@ -6,9 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import LTX2Pipeline
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
 
 from ltx_trainer.errors import ConfigError, ModelError, OutOfResources
-from ltx_trainer.models.miniature import write_miniature
+from ltx_trainer.models.miniature import TRAINED_LTX23, random_ltx23, trained_ltx23, write_miniature
+from ltx_trainer.tensorfile import write_tensors
+
+Edit = Callable[[dict[str, Tensor], dict[str, str]], object]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -104,3 +110,49 @@ def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path: Path) -> None
         write_miniature("sora", tmp_path / "miniature")
 
     assert not (tmp_path / "miniature").exists()
+
+
+def test_it_has_the_weights_and_the_statistics_of_the_packages_file() -> None:
+    weights = load_file(TRAINED_LTX23)
+
+    trained, random = trained_ltx23(), random_ltx23()
+
+    for component in ("vae", "audio_vae"):
+        state, other = (getattr(pipeline, component).state_dict() for pipeline in (trained, random))
+        for key in ("latents_mean", "latents_std", "encoder.conv_in.conv.weight"):
+            assert torch.equal(state[key], weights[f"{component}.{key}"].float())
+            assert not torch.equal(state[key], other[key])
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda tensors, _: tensors.pop("vae.latents_std"), r"vae\.latents_std is absent in it, and \[16\] here"),
+        (
+            lambda tensors, _: tensors.update({"vocoder.vocoder.conv_in.bias": torch.zeros(5)}),
+            r"vocoder\.vocoder\.conv_in\.bias is \[5\] in it, and \[96\] here",
+        ),
+        (
+            lambda tensors, _: tensors.update({"vae.extra": torch.zeros(5)}),
+            r"vae\.extra is \[5\] in it, and absent here",
+        ),
+        (lambda _, metadata: metadata.pop("vocabulary"), "has no vocabulary in its metadata"),
+    ],
+)
+def test_weights_that_were_made_for_other_classes_are_refused(tmp_path: Path, edit: Edit, message: str) -> None:
+    tensors = load_file(TRAINED_LTX23)
+    with safe_open(TRAINED_LTX23, "pt") as opened:
+        metadata = opened.metadata()
+    edit(tensors, metadata)
+    write_tensors(tmp_path / "other.safetensors", tensors, metadata)
+
+    with pytest.raises(ModelError, match=rf"other\.safetensors .*{message}\. Install the package again, or train"):
+        trained_ltx23(tmp_path / "other.safetensors")
+
+
+def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cut.safetensors").write_bytes(TRAINED_LTX23.read_bytes()[:100_000])
+
+    for name in ("cut", "missing"):
+        with pytest.raises(ModelError, match=rf"{name}\.safetensors cannot be read: .*\. Install the package again"):
+            trained_ltx23(tmp_path / f"{name}.safetensors")

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from miniature.audio_vae import draw_sounds
 from miniature.scores import Made, defaults, held_out_scenes, reconstruction, sample_captions, sample_held_out, share
 from safetensors import safe_open
 
 from ltx_trainer import world
 from ltx_trainer.geometry import ClipShape, FrameSize
+from ltx_trainer.media import write_video
 from ltx_trainer.models import read_model
 from ltx_trainer.models.family import Family, open_family
 from ltx_trainer.models.miniature import TRAINED_LTX23
@@ -69,17 +71,17 @@ def test_latents_of_pictures_are_normalised(trained: Family) -> None:
         clips = [world.render(scene, 64, 64, 17) for scene in world.draw_scenes(24, 5)]
         latents = torch.stack([codec.encode(torch.from_numpy(clip)) for clip in clips])
 
-    assert latents.mean((0, 2, 3, 4)) == pytest.approx(torch.zeros(latents.shape[1]), abs=0.25)
-    assert latents.std((0, 2, 3, 4)) == pytest.approx(torch.ones(latents.shape[1]), abs=0.25)
+    assert latents.mean((0, 2, 3, 4)) == pytest.approx(torch.zeros(latents.shape[1]), abs=0.5)
+    assert latents.std((0, 2, 3, 4)) == pytest.approx(torch.ones(latents.shape[1]), abs=0.4)
 
 
 def test_latents_of_sounds_are_normalised(trained: Family) -> None:
     with trained.audio_codec(CPU) as codec:
-        sounds = [world.sing(scene, 16000, 16000) for scene in world.draw_scenes(24, 5)]
-        latents = torch.stack([codec.encode(2 * torch.from_numpy(sound), 25) for sound in sounds])
+        latents = torch.stack([codec.encode(sound, 35) for sound in draw_sounds(64, 5)])
 
-    assert latents.mean((0, 2)) == pytest.approx(torch.zeros(latents.shape[1], latents.shape[3]), abs=0.6)
-    assert float(latents.std()) == pytest.approx(1, abs=0.25)
+    shape = latents.shape[1], latents.shape[3]
+    assert latents.mean((0, 2)) == pytest.approx(torch.zeros(shape), abs=0.4)
+    assert latents.std((0, 2)) == pytest.approx(torch.ones(shape), abs=0.4)
 
 
 def test_it_draws_and_sounds_what_a_caption_says(sampled: Sampled) -> None:
@@ -102,3 +104,14 @@ def test_with_the_captions_of_others_a_clip_fits_its_own_at_chance(trained: Fami
     assert own["colour"] <= 1 / len(world.KNOWN_COLOURS)
     assert own["motion"] <= 1 / len(world.MOTIONS)
     assert own["pitch"] <= 1 / 2
+
+
+def test_its_pictures_become_the_same_bytes_whatever_was_computed_before(trained: Family, tmp_path: Path) -> None:
+    latents = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    contents = set()
+    with trained.video_codec(CPU) as codec:
+        for _ in range(12):
+            write_video(tmp_path / "clip.mp4", codec.decode(latents).numpy(), Fraction(24))
+            contents.add((tmp_path / "clip.mp4").read_bytes())
+
+    assert len(contents) == 1

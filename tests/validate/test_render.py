@@ -17,7 +17,7 @@ from ltx_trainer.artifacts import CachedSet, Render
 from ltx_trainer.config import Settings
 from ltx_trainer.errors import Interrupted, OutOfResources
 from ltx_trainer.geometry import FrameSize, midpoint_times
-from ltx_trainer.media import decode_frames, scan_video, write_video
+from ltx_trainer.media import decode_frames, scan_video
 from ltx_trainer.models import ModelFacts
 from ltx_trainer.models.family import Family, VideoCodec
 from ltx_trainer.models.lora import attach_lora
@@ -350,14 +350,3 @@ def test_a_run_shows_step_0_unless_it_is_told_not_to_and_keeps_the_items(
     assert len(before) == 6
     assert abreast(beside_base=False) == [1, 1]
     assert written() == before
-
-
-def test_the_same_pictures_become_the_same_bytes_whatever_was_computed_before(family: Family, tmp_path: Path) -> None:
-    latents = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    contents = set()
-    with family.video_codec(torch.device("cpu")) as codec:
-        for _ in range(8):
-            write_video(tmp_path / "item.mp4", codec.decode(latents).numpy(), Fraction(24))
-            contents.add((tmp_path / "item.mp4").read_bytes())
-
-    assert len(contents) == 1

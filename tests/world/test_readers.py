@@ -68,6 +68,59 @@ def test_nothing_is_read_where_there_is_nothing() -> None:
     assert world.read_sound(np.zeros((2, 100), np.float32), 16000).pitch is None
 
 
+@pytest.mark.parametrize(("seconds", "rate_hz"), [(0.375, 48000), (0.7, 16000), (1.4, 22050)])
+@pytest.mark.parametrize("kind", ["white", "brown", "hiss"])
+def test_noise_is_no_tone(kind: str, seconds: float, rate_hz: int) -> None:
+    for seed in range(20):
+        wave = np.random.default_rng(seed).normal(size=int(seconds * rate_hz))
+        if kind == "brown":
+            wave = np.cumsum(wave) / abs(np.cumsum(wave)).max()
+        reading = world.read_sound(np.stack([wave, wave]) * (0.003 if kind == "hiss" else 0.3), rate_hz)
+        assert (reading.pitch, reading.beats) == (None, False)
+
+
+@pytest.mark.parametrize(("depth", "beats"), [(0.5, False), (0.8, True)])
+def test_a_tone_beats_only_if_it_fades_deeply(depth: float, beats: bool) -> None:
+    for scene in world.draw_scenes(10, 17):
+        swell = 1 - depth * (0.5 + 0.5 * np.cos(2 * np.pi * 6 * np.arange(16000) / 16000))
+        assert world.read_sound(world.sing(scene, 16000, 16000) * swell, 16000).beats == beats
+
+
+@pytest.mark.parametrize(("travel", "moves"), [(0.1, False), (0.15, True)])
+def test_a_shape_moves_only_if_it_goes_far_enough(travel: float, moves: bool) -> None:
+    for scene in world.draw_scenes(10, 18):
+        reading = world.read_video(world.render(replace(scene, travel=travel), 64, 64, 9))
+        assert reading.motion == (scene.motion if moves else None)
+
+
+@pytest.mark.parametrize(("travel", "moves"), [(0.1, False), (0.17, True)])
+def test_a_tone_rises_or_falls_only_if_it_goes_far_enough(travel: float, moves: bool) -> None:
+    for scene in world.draw_scenes(20, 19):
+        reading = world.read_sound(world.sing(replace(scene, travel=travel), 16000, 16000), 16000)
+        assert reading.pitch == (world.PITCH_OF_MOTION[scene.motion] if moves else "holds")
+
+
+def test_a_zorp_is_told_by_its_look_and_its_sound_together() -> None:
+    scene = world.draw_scenes(1, 20)[0]
+    zorp = world.as_zorp(scene)
+    looks = [world.read_video(world.render(each, 64, 64, 9)) for each in (scene, zorp)]
+    sounds = [world.read_sound(world.sing(each, 16000, 16000), 16000) for each in (scene, zorp)]
+
+    assert [[world.is_zorp(look, sound) for sound in sounds] for look in looks] == [[False, False], [False, True]]
+
+
+def test_only_a_shape_that_stays_and_grows_blooms() -> None:
+    for scene in world.draw_scenes(10, 20):
+        bloom = world.as_blooming(scene)
+        for shown, blooms in (
+            (bloom, True),
+            (replace(bloom, growth=1.1), False),
+            (replace(bloom, travel=0.3), False),
+            (replace(bloom, radius=0.0), False),
+        ):
+            assert world.is_blooming(world.read_video(world.render(shown, 64, 64, 17))) == blooms
+
+
 def test_a_shape_that_stays_has_no_motion() -> None:
     for scene in world.draw_scenes(10, 16):
         assert world.read_video(world.render(replace(scene, travel=0.0), 64, 64, 9)).motion is None

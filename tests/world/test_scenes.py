@@ -52,14 +52,33 @@ def test_a_scene_looks_the_same_at_every_size(width: int, height: int) -> None:
     assert path == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.parametrize("upright", [True, False])
+def test_only_a_striped_background_has_stripes(upright: bool) -> None:
+    scene = replace(world.draw_scenes(1, 6)[0], radius=0.0, upright=upright)
+
+    striped, plain = (
+        world.render(replace(scene, texture=texture), 64, 64, 1)[0, :, :, 0].astype(float)
+        for texture in ("striped", "plain")
+    )
+
+    across, along = striped.std(axis=(1, 0)[not upright]), striped.std(axis=(0, 1)[not upright])
+    assert plain.std() == 0
+    assert across.min() > 10
+    assert along.max() == 0
+
+
+def test_the_higher_a_place_the_higher_its_tone() -> None:
+    assert world.pitch_at(np.array([1.0, 0.0])) == pytest.approx([300, 2400])
+
+
 def test_a_frame_and_a_sample_of_the_same_moment_show_the_same_place() -> None:
     scene = replace(world.draw_scenes(1, 6)[0], motion="up", travel=0.5, centre=(0.5, 0.5))
 
     path = world.read_video(world.render(scene, 64, 64, 48)).path[:, 1]
     track = world.read_sound(world.sing(scene, 32000, 16000), 16000).track
 
-    height = np.interp(np.linspace(0, 1, len(track)), np.linspace(0, 1, len(path)), path)
-    assert np.log2(300) + 3 * (1 - height) == pytest.approx(track, abs=0.12)
+    down = np.interp(np.linspace(0, 1, len(track)), np.linspace(0, 1, len(path)), path)
+    assert np.log2(world.pitch_at(down)) == pytest.approx(track, abs=0.12)
 
 
 def test_a_zorp_differs_from_its_scene_in_what_a_caption_does_not_say() -> None:

@@ -1,0 +1,135 @@
+"""The training of a part of the miniature: where it stops, it can be gone on with."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import train_miniature
+from miniature.parts import Recipe, train_part
+from rich.console import Console
+from torch import Tensor, nn
+
+from ltx_trainer.errors import ConfigError
+
+RECIPE = Recipe(steps=6, peak_rate=0.1, warmup=2, average=0.5)
+
+
+class Stop(Exception):
+    """What ends a training early."""
+
+
+def linear() -> nn.Linear:
+    layer = nn.Linear(3, 3)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.linspace(-1, 1, parameter.numel()).view_as(parameter))
+    return layer
+
+
+def loss_of(layer: nn.Module, *, stop_after: int | None = None) -> Callable[[torch.Generator], Tensor]:
+    drawn = 0
+
+    def measure(generator: torch.Generator) -> Tensor:
+        nonlocal drawn
+        if drawn == stop_after:
+            raise Stop("the power went")
+        drawn += 1
+        batch = torch.randn(4, 3, generator=generator)
+        return (layer(batch) - batch.flip(1)).square().mean()
+
+    return measure
+
+
+def train(
+    work: Path, *, recipe: Recipe = RECIPE, seed: int = 1, basis: str = "code 1", stop_after: int | None = None
+) -> nn.Linear:
+    layer = linear()
+    loss = loss_of(layer, stop_after=stop_after)
+    train_part("ear", layer, recipe, loss, work, seed=seed, basis=basis, console=Console(quiet=True))
+    return layer
+
+
+def test_a_training_that_was_stopped_gives_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("miniature.parts.SAVE_SECONDS", 0)
+    straight = train(tmp_path / "straight")
+
+    with pytest.raises(Stop, match="power"):
+        train(tmp_path / "stopped", stop_after=2)
+    assert torch.load(tmp_path / "stopped/ear.pt", weights_only=True)["step"] == 2
+    resumed = train(tmp_path / "stopped", stop_after=4)
+
+    assert torch.equal(resumed.weight, straight.weight)
+    assert torch.equal(resumed.bias, straight.bias)
+    assert not torch.equal(straight.weight, linear().weight)
+
+
+def test_a_finished_part_is_not_trained_again(tmp_path: Path) -> None:
+    finished = train(tmp_path)
+
+    again = train(tmp_path, stop_after=0)
+
+    assert torch.equal(again.weight, finished.weight)
+    assert not again.training
+
+
+@pytest.mark.parametrize(
+    ("recipe", "seed", "basis", "message"),
+    [
+        (replace(RECIPE, steps=9), 1, "code 1", r"its recipe is .*'steps': 6.*, not .*'steps': 9.*"),
+        (RECIPE, 2, "code 1", "its seed is 1, not 2"),
+        (RECIPE, 1, "code 2", "its basis is code 1, not code 2"),
+    ],
+)
+def test_the_state_of_another_training_is_refused(
+    tmp_path: Path, recipe: Recipe, seed: int, basis: str, message: str
+) -> None:
+    train(tmp_path)
+    kept = (tmp_path / "ear.pt").read_bytes()
+
+    with pytest.raises(ConfigError, match=rf"ear\.pt is of another training: {message}\. Give another --work, or"):
+        train(tmp_path, recipe=recipe, seed=seed, basis=basis)
+
+    assert (tmp_path / "ear.pt").read_bytes() == kept
+
+
+def test_a_state_that_does_not_say_what_it_is_of_is_refused(tmp_path: Path) -> None:
+    train(tmp_path)
+    state = torch.load(tmp_path / "ear.pt", weights_only=True)
+    del state["key"]
+    torch.save(state, tmp_path / "ear.pt")
+
+    with pytest.raises(ConfigError, match=r"ear\.pt does not say what it was trained by\. Give another --work, or"):
+        train(tmp_path)
+
+
+def test_the_digest_of_the_code_changes_with_every_file_that_decides_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = (
+        "scripts/train_miniature.py",
+        "scripts/miniature/vocoder.py",
+        "scripts/miniature/scores.py",
+        "ltx_trainer/world/scenes.py",
+        "ltx_trainer/models/miniature.py",
+        "ltx_trainer/models/log_mel.py",
+        "ltx_trainer/diffusion/flow.py",
+    )
+    monkeypatch.setattr(train_miniature, "ROOT", tmp_path)
+    digests = {train_miniature.source_digest()}
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("same")
+        digests.add(train_miniature.source_digest())
+
+    assert len(digests) == len(files) + 1
+    (tmp_path / "ltx_trainer/cli.py").write_text("same")
+    assert train_miniature.source_digest() in digests
+
+
+def test_every_pattern_of_sources_finds_a_file() -> None:
+    patterns = {pattern for patterns in train_miniature.SOURCES.values() for pattern in patterns}
+
+    assert set(train_miniature.SOURCES) == set(train_miniature.PARTS)
+    assert [pattern for pattern in patterns if not [*train_miniature.ROOT.glob(pattern)]] == []
