@@ -21,6 +21,7 @@ from ltx_trainer.atomic import disk_errors, make_folder
 from ltx_trainer.config import Settings, read_config, settings_from
 from ltx_trainer.errors import ConfigError, Interrupted, TrainerError, as_known, exit_status_of
 from ltx_trainer.interruption import handle_signals
+from ltx_trainer.models.locate import MINIATURES
 
 STAGES = {
     "inspect": "read the archive; say what would be trained on, and what would be left out",
@@ -30,7 +31,6 @@ STAGES = {
     "run": "validate, then export the LoRA: the whole way from a zip to a LoRA",
 }
 
-MINIATURES = ("ltx-2.3", "ltx-2.3-random")
 LONGEST_SPEECH_SECONDS = 10
 """How long other processes give the main one to come to the same error."""
 

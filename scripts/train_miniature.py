@@ -2,16 +2,19 @@
 
 python scripts/train_miniature.py --work outputs/miniature
 
-It can be stopped anywhere and given again; each part goes on from its last minute, and the weights come out the same.
+It can be stopped anywhere and given again; each part goes on from its last minute. On a CPU with the same number of
+threads the weights come out the same; a GPU promises no such thing. What `--work` has of other code, other parts or
+another recipe is refused.
+
 `--part` trains one part, so that parts that do not wait for each other can be trained side by side: the vocoder waits
-for the audio VAE, the transformer for both VAEs. The whole writes the weights of the package, with the digest of these
-scripts and its scores.
+for the audio VAE, the transformer for both VAEs. The whole writes the weights of the package, with the digest of the
+code that makes them and their scores.
 """
 
 import argparse
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,11 +28,13 @@ from miniature.parts import train_part
 from rich.console import Console
 from torch import nn
 
+from ltx_trainer.errors import TrainerError
 from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.models import read_model
 from ltx_trainer.models.family import Family, open_family
 from ltx_trainer.models.miniature import TRAINED_LTX23, random_ltx23, trained_ltx23, write_trained_ltx23
 from ltx_trainer.models.own_timesteps import modulate_by_own_timesteps
+from ltx_trainer.tensorfile import tensors_digest
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -38,8 +43,27 @@ PARTS = ("video-vae", "audio-vae", "vocoder", "transformer")
 NEEDED = {"vocoder": ("audio-vae",), "transformer": ("video-vae", "audio-vae")}
 """What a part is trained on top of."""
 
+ROOT = Path(__file__).parents[1]
+SHARED_SOURCES = ("scripts/miniature/parts.py", "ltx_trainer/world/*.py", "ltx_trainer/models/miniature.py")
+SOUND_SOURCES = ("ltx_trainer/models/log_mel.py",)
+SOURCES = {
+    "video-vae": ("scripts/miniature/video_vae.py", *SHARED_SOURCES),
+    "audio-vae": ("scripts/miniature/audio_vae.py", *SHARED_SOURCES, *SOUND_SOURCES),
+    "vocoder": ("scripts/miniature/vocoder.py", *SHARED_SOURCES, *SOUND_SOURCES),
+    "transformer": (
+        "scripts/miniature/transformer.py",
+        "ltx_trainer/diffusion/*.py",
+        *SHARED_SOURCES,
+        *SOUND_SOURCES,
+    ),
+}
+"""The code that decides a part."""
+
 SCENE_SEED = 20_000
 NUM_SCORED = 64
+
+SHOWN = 16
+"""Characters of a digest that name a part."""
 
 
 def main() -> None:
@@ -54,13 +78,13 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
     training = Training(options.work, torch.device(options.device), Console())
-    if options.part:
-        for part in (*NEEDED.get(options.part, ()), options.part):
+    try:
+        for part in (*NEEDED.get(options.part, ()), options.part) if options.part else PARTS:
             training.train(part)
-        return
-    for part in PARTS:
-        training.train(part)
-    training.write(options.weights)
+        if not options.part:
+            training.write(options.weights)
+    except TrainerError as error:
+        raise SystemExit(str(error)) from error
 
 
 class Training:
@@ -92,6 +116,7 @@ class Training:
             video_vae.Loss(vae, seed=1),
             self._work,
             seed=1,
+            basis=self._basis("video-vae"),
             console=self._console,
             score=lambda: video_vae.measure(vae, 16),
             score_every=1500,
@@ -109,6 +134,7 @@ class Training:
             audio_vae.Loss(vae, seed=2),
             self._work,
             seed=2,
+            basis=self._basis("audio-vae"),
             console=self._console,
             score=lambda: audio_vae.measure(vae, 16),
             score_every=500,
@@ -126,6 +152,7 @@ class Training:
             vocoder.Loss(model, vae, seed=3),
             self._work,
             seed=3,
+            basis=self._basis("vocoder", {"audio VAE": _digest_of_weights(vae)}),
             console=self._console,
             score=lambda: vocoder.measure(model, vae, 16),
             score_every=500,
@@ -140,7 +167,13 @@ class Training:
         family = _read_as_engine(self._pipeline, self._work / "model")
         # Only here, because a family installs it on what it loads.
         modulate_by_own_timesteps(model)
-        pools = transformer.encode_pools(family, scenes, self._work / "latents.pt", self._device)
+        parts = {
+            "video VAE": _digest_of_weights(self._part(AutoencoderKLLTX2Video)),
+            "audio VAE": _digest_of_weights(self._part(AutoencoderKLLTX2Audio)),
+            "scenes": _digest_of_text(repr(scenes)),
+        }
+        kept = f"latents-{_digest_of_text(repr((parts, transformer.BUCKETS, transformer.SIDE, transformer.PEAK)))}.pt"
+        pools = transformer.encode_pools(family, scenes, self._work / kept, self._device)
         for seed, (name, recipe) in enumerate(transformer.RECIPES.items(), start=4):
             train_part(
                 name,
@@ -149,11 +182,19 @@ class Training:
                 transformer.Loss(family, trained, texts, scenes, pools, transformer.MEAN_LOGITS[name]),
                 self._work,
                 seed=seed,
+                basis=self._basis("transformer", {**parts, "start": _digest_of_weights(trained)}),
                 console=self._console,
                 score=lambda: transformer.measure(family, trained, texts),
                 score_every=500,
             )
         _rounded(trained)
+
+    def _basis(self, part: str, parts: Mapping[str, str] | None = None) -> str:
+        """Say what decides a part beside its recipe and seed: its code, and the digests of what it is built on."""
+        digests = {"code": _digest_of_files(SOURCES[part])[:SHOWN]} | dict(parts or {})
+        basis = ", ".join(f"{name} {digest}" for name, digest in digests.items())
+        self._console.print(f"{part}: built on {basis}")
+        return basis
 
     def _part(self, model_class: type[Part]) -> Part:
         """Give the part of the pipeline that is of a class, on the device."""
@@ -161,30 +202,35 @@ class Training:
         return found.to(self._device)
 
     def write(self, file: Path) -> None:
-        """Write the weights of the package, scored as they are read from there."""
-        facts = {"script": _digest_of_scripts()}
-        write_trained_ltx23(self._pipeline, file, facts)
-        found = self._score(file)
-        self._console.print_json(data=found)
-        write_trained_ltx23(self._pipeline, file, facts | {"scores": json.dumps(found)})
-        self._console.print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
-
-    def _score(self, file: Path) -> dict[str, Mapping[str, float]]:
-        """Score a file of weights on compositions that were never trained on."""
+        """Write the weights of the package, with their scores as they are read from a file."""
         with TemporaryDirectory() as folder:
             scratch = Path(folder)
-            family = _read_as_engine(trained_ltx23(file), scratch / "model")
-            shape = ClipShape(17, FrameSize(64, 64), Fraction(24))
-            made, scenes = scores.sample_held_out(family, shape, NUM_SCORED, scratch, scores.defaults(family))
-            with family.video_codec(torch.device("cpu")) as codec:
-                reconstruction = scores.reconstruction(codec, scores.held_out_scenes(NUM_SCORED), shape)
-        return {
-            "reconstruction": reconstruction,
-            "held-out compositions": scores.share(made, scenes),
-            "captions of others": scores.against_others(made, scenes),
-            "audio VAE": audio_vae.measure(self._part(AutoencoderKLLTX2Audio)),
-            "vocoder": vocoder.measure(self._part(LTX2VocoderWithBWE), self._part(AutoencoderKLLTX2Audio)),
-        }
+            write_trained_ltx23(self._pipeline, scratch / "unscored.safetensors", {})
+            found = _score(scratch / "unscored.safetensors", scratch)
+        self._console.print_json(data=found)
+        write_trained_ltx23(self._pipeline, file, {"script": source_digest(), "scores": json.dumps(found)})
+        self._console.print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+
+
+def _score(file: Path, scratch: Path) -> dict[str, Mapping[str, float]]:
+    """Score a file of weights, on the CPU.
+
+    The transformer is scored on compositions that it was not trained on, the VAEs and the vocoder on scenes and sounds
+    that were not trained on; the video VAE has seen all compositions.
+    """
+    pipeline = trained_ltx23(file)
+    family = _read_as_engine(pipeline, scratch / "model")
+    shape = ClipShape(17, FrameSize(64, 64), Fraction(24))
+    made, scenes = scores.sample_held_out(family, shape, NUM_SCORED, scratch, scores.defaults(family))
+    with family.video_codec(torch.device("cpu")) as codec:
+        reconstruction = scores.reconstruction(codec, scores.held_out_scenes(NUM_SCORED), shape)
+    return {
+        "reconstruction": reconstruction,
+        "held-out compositions": scores.share(made, scenes),
+        "captions of others": scores.against_others(made, scenes),
+        "audio VAE": audio_vae.measure(pipeline.audio_vae.eval()),
+        "vocoder": vocoder.measure(pipeline.vocoder.eval(), pipeline.audio_vae.eval()),
+    }
 
 
 def _rounded(module: nn.Module) -> None:
@@ -199,12 +245,28 @@ def _read_as_engine(pipeline: LTX2Pipeline, folder: Path) -> Family:
     return open_family(read_model(folder, FAMILY))
 
 
-def _digest_of_scripts() -> str:
-    """Give the SHA-256 of everything here that decides the weights."""
+def source_digest() -> str:
+    """Give the SHA-256 of the code that decides the weights and their scores."""
+    own = ("scripts/train_miniature.py", "scripts/miniature/*.py")
+    return _digest_of_files({*own, *(pattern for patterns in SOURCES.values() for pattern in patterns)})
+
+
+def _digest_of_files(patterns: Iterable[str]) -> str:
+    """Give the SHA-256 of the names and the contents of files of this project."""
     digest = hashlib.sha256()
-    for script in sorted([Path(__file__), *(Path(__file__).parent / "miniature").glob("*.py")]):
-        digest.update(script.read_bytes())
+    for file in sorted({file for pattern in patterns for file in ROOT.glob(pattern)}):
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(ROOT).as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest()
+
+
+def _digest_of_weights(module: nn.Module) -> str:
+    """Give the first of the SHA-256 of a module's parameters, which decide its statistics too."""
+    return tensors_digest(dict(module.named_parameters()))[:SHOWN]
+
+
+def _digest_of_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:SHOWN]
 
 
 if __name__ == "__main__":

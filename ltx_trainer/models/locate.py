@@ -16,6 +16,8 @@ from ltx_trainer.models.suitable import check_suitable, config_signs, name_signs
 from ltx_trainer.models.unified import read_unified
 
 MINIATURE = "miniature"
+MINIATURES = ("ltx-2.3", "ltx-2.3-random")
+"""Names of those that can be written: a family, or a family and `-random`."""
 UNIFIED_SUFFIX = ".safetensors"
 WHAT_WORKS = (
     "Give a folder in the layout of diffusers, its id on the hub (owner/name), a unified .safetensors file, or "

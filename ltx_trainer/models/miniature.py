@@ -22,7 +22,7 @@ from diffusers import (
     LTX2VideoTransformer3DModel,
 )
 from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2VocoderWithBWE
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ from ltx_trainer import world
 from ltx_trainer.atomic import disk_errors, flush, make_folder
 from ltx_trainer.errors import ModelError
 from ltx_trainer.models.folder import OVERRIDES_FILE
-from ltx_trainer.models.locate import trained_weights
+from ltx_trainer.models.locate import MINIATURES, trained_weights
 from ltx_trainer.tensorfile import write_tensors
 
 Built = TypeVar("Built", bound=nn.Module)
@@ -61,6 +61,7 @@ TRAINED_LTX23 = trained_weights("ltx-2.3")
 TRAINED = ("transformer", "vae", "audio_vae", "vocoder", "connectors", "text_encoder")
 FROZEN = "text_encoder"
 STATISTICS = ("latents_mean", "latents_std")
+REMEDY = "Install the package again, or train the miniature with scripts/train_miniature.py."
 
 RESOLUTIONS: Mapping[str, Mapping[str, tuple[int, int]]] = {
     "low": {"16:9": (96, 64), "1:1": (64, 64), "9:16": (64, 96)},
@@ -107,7 +108,7 @@ def write_miniature(name: str, folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelError(f"{folder} is not empty. Name a folder that does not exist yet.")
     with disk_errors(folder), _whole_or_absent(folder) as unfinished:
-        MINIATURES[name]().save_pretrained(unfinished)
+        BUILDERS[name]().save_pretrained(unfinished)
         overrides = {"name": f"miniature {name}", "resolutions": RESOLUTIONS}
         (unfinished / OVERRIDES_FILE).write_text(json.dumps(overrides, indent=2) + "\n", encoding="utf-8")
 
@@ -152,19 +153,41 @@ def trained_ltx23(file: Path = TRAINED_LTX23) -> LTX2Pipeline:
     """Build the miniature of LTX-2.3 with trained weights, those of the package unless told otherwise, in float32.
 
     Raises:
-        ModelError: The file does not fit the classes as they are built here.
+        ModelError: The file cannot be read, lacks a tensor or the vocabulary, or was made for other classes than those
+            that are built here.
     """
     pipeline = random_ltx23()
-    weights = load_file(file)
+    try:
+        weights = load_file(file)
+        with safe_open(file, "pt") as opened:
+            metadata = opened.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{file} cannot be read: {error}. {REMEDY}") from error
+    if "vocabulary" not in metadata:
+        raise ModelError(f"{file} has no vocabulary in its metadata. {REMEDY}")
+    own = _shipped(pipeline)
+    found, expected = ({key: [*tensor.shape] for key, tensor in side.items()} for side in (weights, own))
+    for key in sorted({*found, *expected}):
+        if found.get(key) != expected.get(key):
+            raise ModelError(
+                f"{file} was made for another version: {key} is {found.get(key, 'absent')} in it, and "
+                f"{expected.get(key, 'absent')} here. {REMEDY}"
+            )
+    with torch.no_grad():
+        for key, tensor in own.items():
+            tensor.copy_(weights[key])
+    pipeline.register_modules(tokenizer=_tokenizer(json.loads(metadata["vocabulary"])))
+    return pipeline
+
+
+def _shipped(pipeline: LTX2Pipeline) -> dict[str, Tensor]:
+    """Give the pipeline's own tensors that training decides, and the text encoder, by component and name."""
+    tensors: dict[str, Tensor] = {}
     for name in TRAINED:
         module: nn.Module = getattr(pipeline, name)
-        own = {key.removeprefix(f"{name}."): weight for key, weight in weights.items() if key.startswith(f"{name}.")}
-        left_out, unknown = module.load_state_dict(own, strict=False)
-        if unknown or {*left_out} & {name for name, _ in module.named_parameters()}:
-            raise ModelError(f"{file} was made for another {name} than this version's. Train the miniature again.")
-    with safe_open(file, "pt") as opened:
-        pipeline.register_modules(tokenizer=_tokenizer(json.loads(opened.metadata()["vocabulary"])))
-    return pipeline
+        tensors |= {f"{name}.{key}": parameter for key, parameter in module.named_parameters()}
+        tensors |= {f"{name}.{key}": buffer for key, buffer in module.named_buffers() if key in STATISTICS}
+    return tensors
 
 
 def write_trained_ltx23(pipeline: LTX2Pipeline, file: Path, metadata: Mapping[str, str]) -> None:
@@ -177,20 +200,16 @@ def write_trained_ltx23(pipeline: LTX2Pipeline, file: Path, metadata: Mapping[st
         file: Whole or absent.
         metadata: Goes with it.
     """
-    tensors: dict[str, Tensor] = {}
-    for name in TRAINED:
-        module: nn.Module = getattr(pipeline, name)
-        for key, parameter in module.named_parameters():
-            tensors[f"{name}.{key}"] = parameter.detach().to(torch.float32 if name == FROZEN else torch.bfloat16)
-        for key, buffer in module.named_buffers():
-            if key in STATISTICS:
-                tensors[f"{name}.{key}"] = buffer
+    tensors = {
+        key: tensor.detach() if key.startswith(f"{FROZEN}.") or key.endswith(STATISTICS) else tensor.bfloat16()
+        for key, tensor in _shipped(pipeline).items()
+    }
     vocabulary = json.loads(pipeline.tokenizer.backend_tokenizer.to_str())["model"]
     kept = {key: vocabulary[key] for key in ("vocab", "merges")}
     write_tensors(file, tensors, {"format": "pt", "vocabulary": json.dumps(kept), **metadata})
 
 
-MINIATURES: Mapping[str, Callable[[], LTX2Pipeline]] = {"ltx-2.3": trained_ltx23, "ltx-2.3-random": random_ltx23}
+BUILDERS: Mapping[str, Callable[[], LTX2Pipeline]] = dict(zip(MINIATURES, (trained_ltx23, random_ltx23), strict=True))
 
 
 def _transformer() -> LTX2VideoTransformer3DModel:

@@ -1,6 +1,6 @@
 """A small world of moving shapes and the tones that follow them: what the miniature is trained on and judged by."""
 
-from ltx_trainer.world.concepts import BLOOMS, ZORP, ZORP_COLOUR, as_blooming, as_zorp
+from ltx_trainer.world.concepts import BLOOMS, ZORP, ZORP_COLOUR, as_blooming, as_zorp, is_blooming, is_zorp
 from ltx_trainer.world.readers import SoundReading, VideoReading, read_sound, read_video
 from ltx_trainer.world.scenes import (
     COLOURS,
@@ -14,6 +14,7 @@ from ltx_trainer.world.scenes import (
     Scene,
     caption,
     draw_scenes,
+    pitch_at,
     render,
     sing,
 )
@@ -37,6 +38,9 @@ __all__ = [
     "as_zorp",
     "caption",
     "draw_scenes",
+    "is_blooming",
+    "is_zorp",
+    "pitch_at",
     "read_sound",
     "read_video",
     "render",

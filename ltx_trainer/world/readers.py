@@ -21,7 +21,11 @@ LOWEST_HZ, HIGHEST_HZ = 200, 3000
 LEAST_OCTAVES = 0.4
 """Less is no change of pitch."""
 QUIET = 0.1
+TONAL = 0.4
+"""Share of a window's energy that a tone and its harmonics hold; with less there is no tone."""
+NUM_HARMONICS = 3
 BEATING = 0.6
+"""How deep a tone fades; less is steady."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,10 @@ class SoundReading:
     """What was read from samples.
 
     Attributes:
-        pitch: `rises`, `falls` or `holds`; None if there is no tone.
-        beats: Whether it swells and fades.
+        pitch: `rises`, `falls` or `holds`; None if there is no tone in half of what is loud.
+        beats: Whether the tone swells and fades.
         octaves: How far the pitch goes over the whole length.
-        track: Pitch in octaves above 1 Hz, at equal distances `[n]`; not a number where it is quiet.
+        track: Pitch in octaves above 1 Hz, at equal distances `[n]`; not a number where no tone is heard.
     """
 
     pitch: str | None
@@ -133,8 +137,10 @@ def read_sound(samples: np.ndarray, rate_hz: int) -> SoundReading:
     windows = _windows(samples.mean(0), rate_hz)
     loudness = np.sqrt((windows**2).mean(1))
     loud = loudness > QUIET * loudness.max(initial=1e-6)
-    track = np.where(loud, _pitch(windows, rate_hz), np.nan)
-    if loudness.max(initial=0) < 1e-3 or np.isfinite(track).sum() < 3:
+    spectrum, hertz = _spectrum(windows, rate_hz)
+    heard = _pitch(spectrum, hertz)
+    track = np.where(loud & (_tonality(spectrum, hertz, heard) > TONAL), heard, np.nan)
+    if loudness.max(initial=0) < 1e-3 or np.isfinite(track).sum() < max(3, 0.5 * loud.sum()):
         return SoundReading(None, beats=False, octaves=0.0, track=track)
     octaves = _change(track)
     pitch = "holds" if abs(octaves) < LEAST_OCTAVES else "rises" if octaves > 0 else "falls"
@@ -148,12 +154,14 @@ def _windows(wave: np.ndarray, rate_hz: int) -> np.ndarray:
     return np.lib.stride_tricks.sliding_window_view(wave, length)[::hop].astype(np.float64)
 
 
-def _pitch(windows: np.ndarray, rate_hz: int) -> np.ndarray:
+def _spectrum(windows: np.ndarray, rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give the magnitudes of each window `[n k]` and their frequencies in Hz `[k]`."""
+    length = windows.shape[1]
+    return abs(np.fft.rfft(windows * np.hanning(length), n=4 * length)), np.fft.rfftfreq(4 * length, 1 / rate_hz)
+
+
+def _pitch(spectrum: np.ndarray, hertz: np.ndarray) -> np.ndarray:
     """Give the lowest strong partial of each window, in octaves above 1 Hz."""
-    if not len(windows):
-        return np.zeros(0)
-    spectrum = abs(np.fft.rfft(windows * np.hanning(windows.shape[1]), n=4 * windows.shape[1]))
-    hertz = np.fft.rfftfreq(4 * windows.shape[1], 1 / rate_hz)
     band = (hertz >= LOWEST_HZ) & (hertz <= HIGHEST_HZ)
     spectrum, hertz = spectrum[:, band], hertz[band]
     strong = spectrum > 0.6 * spectrum.max(1, keepdims=True)
@@ -163,6 +171,15 @@ def _pitch(windows: np.ndarray, rate_hz: int) -> np.ndarray:
     places = np.minimum(first[:, None] + np.arange(reach), len(hertz) - 1)
     top = np.take_along_axis(places, np.take_along_axis(spectrum, places, 1).argmax(1)[:, None], 1)[:, 0]
     return np.log2(hertz[top])
+
+
+def _tonality(spectrum: np.ndarray, hertz: np.ndarray, pitch: np.ndarray) -> np.ndarray:
+    """Give the share of each window's energy that lies at its pitch, in octaves above 1 Hz, and at its harmonics."""
+    energy = spectrum**2
+    near = np.zeros(energy.shape, bool)
+    for number in range(1, NUM_HARMONICS + 1):
+        near |= abs(hertz - number * 2 ** pitch[:, None]) < 2 / WINDOW_SECONDS
+    return (energy * near).sum(1) / np.maximum(energy.sum(1), 1e-12)
 
 
 def _depth(loudness: np.ndarray) -> float:

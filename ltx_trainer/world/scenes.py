@@ -168,8 +168,7 @@ def render(scene: Scene, width: int, height: int, num_frames: int) -> np.ndarray
 def sing(scene: Scene, num_samples: int, rate_hz: int) -> np.ndarray:
     """Sound a scene as stereo float32 samples `[2 n]`: the higher the shape, the higher the tone."""
     _, down = _place(scene, _moments(num_samples))
-    pitch_hz = LOWEST_PITCH_HZ * 2 ** (OCTAVES * (1 - down))
-    phase = 2 * math.pi * np.cumsum(pitch_hz) / rate_hz
+    phase = 2 * math.pi * np.cumsum(pitch_at(down)) / rate_hz
     tone = sum(loudness * np.sin(number * phase) for number, loudness in enumerate(HARMONICS, start=1))
     seconds = np.arange(num_samples) / rate_hz
     swell = 0.5 - 0.5 * np.cos(2 * math.pi * scene.beats_hz * seconds) if scene.beats_hz else 1.0
@@ -177,6 +176,11 @@ def sing(scene: Scene, num_samples: int, rate_hz: int) -> np.ndarray:
     hiss = np.random.default_rng(0).normal(size=num_samples)
     wave = LOUDNESS * tone * swell * fade + HISS * hiss
     return np.stack([wave, wave]).astype(np.float32)
+
+
+def pitch_at(down: np.ndarray) -> np.ndarray:
+    """Give the tone, in Hz, of a shape at places down the picture: 0 is the top, 1 the bottom."""
+    return LOWEST_PITCH_HZ * 2 ** (OCTAVES * (1 - down))
 
 
 def _moments(count: int) -> np.ndarray:

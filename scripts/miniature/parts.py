@@ -1,13 +1,13 @@
 """A part of the miniature and its training: a fixed number of steps that can be stopped anywhere and gone on with.
 
-Every draw comes from one generator on the CPU, and the learning rate is a function of the step; so the weights do not
-depend on how often a training was stopped.
+Every draw comes from one generator on the CPU, and the learning rate is a function of the step; so on a CPU, with one
+number of threads, the weights do not depend on how often a training was stopped.
 """
 
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from ltx_trainer.atomic import whole_file
+from ltx_trainer.errors import ConfigError
 
 SAVE_SECONDS = 60
 SHOW_SECONDS = 30
@@ -52,6 +53,7 @@ def train_part(
     work: Path,
     *,
     seed: int,
+    basis: str,
     console: Console,
     score: Callable[[], Mapping[str, float]] | None = None,
     score_every: int = 0,
@@ -65,18 +67,24 @@ def train_part(
         measure_loss: Draws a batch and gives its loss.
         work: Where the state is kept.
         seed: Of the draws.
+        basis: Says what else decides the weights: the code, and the parts that this one is trained on top of.
         console: Where progress is shown.
         score: Looks at the module as it stands, in evaluation mode.
         score_every: Steps from one score to the next; 0 never.
+
+    Raises:
+        ConfigError: `work` has the state of another recipe, seed or basis.
     """
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.95), weight_decay=0.0)
     generator = torch.Generator().manual_seed(seed)
     average = [parameter.detach().clone() for parameter in parameters]
+    key = {"recipe": asdict(recipe), "seed": seed, "basis": basis}
     state = work / f"{name}.pt"
     step = 0
     if state.exists():
-        kept = torch.load(state, weights_only=True)
+        kept = torch.load(state, weights_only=True, map_location="cpu")
+        _check_key(state, kept.get("key"), key)
         module.load_state_dict(kept["module"])
         optimizer.load_state_dict(kept["optimizer"])
         generator.set_state(kept["generator"])
@@ -86,6 +94,7 @@ def train_part(
         with whole_file(state) as unfinished:
             torch.save(
                 {
+                    "key": key,
                     "module": module.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "generator": generator.get_state(),
@@ -127,3 +136,13 @@ def train_part(
         for parameter, mean in zip(parameters, average, strict=True):
             parameter.copy_(mean)
     module.eval()
+
+
+def _check_key(state: Path, kept: Mapping[str, object] | None, key: Mapping[str, object]) -> None:
+    """Refuse a state that was trained by another recipe, from another seed or on another basis."""
+    remedy = "Give another --work, or remove the file to train the part again."
+    if kept is None:
+        raise ConfigError(f"{state} does not say what it was trained by. {remedy}")
+    other = [f"its {name} is {kept.get(name)}, not {value}" for name, value in key.items() if kept.get(name) != value]
+    if other:
+        raise ConfigError(f"{state} is of another training: {'; '.join(other)}. {remedy}")

@@ -202,7 +202,7 @@ def video_losses(
 def edge_width(frames: np.ndarray) -> float | None:
     """Give how wide a shape's edge is, in pixels: where its colour goes from a quarter to three quarters of its own.
 
-    It is the area of that band by the length of the outline. Neither contrast nor what is away from the edge changes it.
+    It is the area of that band by the length of the outline, so contrast does not change it.
 
     Args:
         frames: Uint8 `[f h w 3]`.

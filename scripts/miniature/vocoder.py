@@ -20,6 +20,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -200,7 +201,7 @@ class Loss:
     """The loss of a batch drawn from a fixed pool of tones."""
 
     def __init__(self, vocoder: LTX2VocoderWithBWE, vae: AutoencoderKLLTX2Audio | None, seed: int) -> None:
-        """Draw the pool.
+        """Note what the pool is drawn from.
 
         Args:
             vocoder: What is trained.
@@ -208,27 +209,34 @@ class Loss:
             seed: Of the pool.
         """
         self._vocoder = vocoder
-        tones = draw_tones(NUM_SOUNDS, seed)
+        self._vae = vae
+        self._seed = seed
+
+    @cached_property
+    def _pool(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Spectrograms `[b e t m]`, frequencies in half radians for each step of the sum `[b t]`, amplitudes."""
+        tones = draw_tones(NUM_SOUNDS, self._seed)
         spectrograms = hear(tones.samples)
         num_frames = tones.hertz.shape[1]
-        if vae is not None:
+        if self._vae is not None:
             half = NUM_SOUNDS // 2
-            again = [_reconstruct(vae, batch) for batch in spectrograms[:half].split(25)]
+            again = [_reconstruct(self._vae, batch) for batch in spectrograms[:half].split(25)]
             num_frames = min(num_frames, again[0].shape[2])
             spectrograms = torch.cat([torch.cat(again)[:, :, :num_frames], spectrograms[half:, :, :num_frames]])
-        device = vocoder.device
-        self._spectrograms = spectrograms[:, :, :num_frames].to(device)
-        self._frequencies = (tones.hertz[:, :num_frames] * (2 * math.pi / (2 * STEP * SUM_RATE_HZ))).to(device)
-        self._amplitudes = tones.amplitudes[:, :, :num_frames].to(device)
+        device = self._vocoder.device
+        frequencies = tones.hertz[:, :num_frames] * (2 * math.pi / (2 * STEP * SUM_RATE_HZ))
+        amplitudes = tones.amplitudes[:, :, :num_frames]
+        return spectrograms[:, :, :num_frames].to(device), frequencies.to(device), amplitudes.to(device)
 
     def __call__(self, generator: torch.Generator) -> Tensor:
         """Draw a batch, half of the time noisier than it was heard; measure frequency where there is a tone."""
+        all_spectrograms, all_frequencies, all_amplitudes = self._pool
         length = int(torch.randint(SHORTEST, LONGEST + 1, (), generator=generator))
-        chosen = torch.randint(len(self._spectrograms), (BATCH_SIZE,), generator=generator)
-        start = int(torch.randint(max(1, self._spectrograms.shape[2] - length + 1), (), generator=generator))
+        chosen = torch.randint(len(all_spectrograms), (BATCH_SIZE,), generator=generator)
+        start = int(torch.randint(max(1, all_spectrograms.shape[2] - length + 1), (), generator=generator))
         piece = slice(start, start + length)
-        spectrograms = _disturb(self._spectrograms[chosen, :, piece], generator)
-        frequency, amplitudes = self._frequencies[chosen, piece], self._amplitudes[chosen, :, piece]
+        spectrograms = _disturb(all_spectrograms[chosen, :, piece], generator)
+        frequency, amplitudes = all_frequencies[chosen, piece], all_amplitudes[chosen, :, piece]
         told = listen(self._vocoder, spectrograms)
         loudness = amplitudes.sum(1)
         weight = loudness / (loudness + 0.03) + QUIET_WEIGHT * (loudness > 0)

@@ -10,11 +10,11 @@ from ltx_trainer import world
 
 RATE_HZ = 16000
 NUM_SAMPLES = 17 * RATE_HZ // 24
-SCENES = world.draw_scenes(12, 21)
+SCENES = world.draw_scenes(8, 21)
 
 
 def drawn(scene: world.Scene) -> np.ndarray:
-    return world.render(scene, 64, 64, 17)
+    return world.render(scene, 64, 64, 9)
 
 
 def width_of(frames: np.ndarray) -> float:

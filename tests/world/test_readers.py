@@ -79,6 +79,25 @@ def test_noise_is_no_tone(kind: str, seconds: float, rate_hz: int) -> None:
         assert (reading.pitch, reading.beats) == (None, False)
 
 
+@pytest.mark.parametrize(("share", "heard"), [(0.6, True), (0.25, False)])
+def test_a_tone_is_heard_only_if_it_holds_enough_of_the_energy(share: float, heard: bool) -> None:
+    noise = np.random.default_rng(2)
+    for scene in world.draw_scenes(10, 22):
+        tone = world.sing(scene, 16000, 16000)
+        loudness = tone.std() * (1 / share - 1) ** 0.5
+        reading = world.read_sound(tone + noise.normal(0, loudness, 16000), 16000)
+        assert reading.pitch == (world.PITCH_OF_MOTION[scene.motion] if heard else None)
+
+
+@pytest.mark.parametrize(("share", "heard"), [(0.7, True), (0.3, False)])
+def test_a_tone_is_heard_only_if_it_lasts_long_enough(share: float, heard: bool) -> None:
+    for scene in world.draw_scenes(10, 23):
+        sound = world.sing(scene, 16000, 16000)
+        end = int(share * 16000)
+        sound[:, end:] = np.random.default_rng(3).normal(0, 0.2, 16000 - end)
+        assert (world.read_sound(sound, 16000).pitch is not None) == heard
+
+
 @pytest.mark.parametrize(("depth", "beats"), [(0.5, False), (0.8, True)])
 def test_a_tone_beats_only_if_it_fades_deeply(depth: float, beats: bool) -> None:
     for scene in world.draw_scenes(10, 17):

@@ -54,7 +54,7 @@ def test_a_scene_looks_the_same_at_every_size(width: int, height: int) -> None:
 
 @pytest.mark.parametrize("upright", [True, False])
 def test_only_a_striped_background_has_stripes(upright: bool) -> None:
-    scene = replace(world.draw_scenes(1, 6)[0], radius=0.0, upright=upright)
+    scene = replace(world.draw_scenes(1, 6)[0], centre=(3.0, 3.0), upright=upright)
 
     striped, plain = (
         world.render(replace(scene, texture=texture), 64, 64, 1)[0, :, :, 0].astype(float)
