@@ -34,7 +34,7 @@ from miniature.scores import HELD_OUT, decode, held_out_scenes, make, share
 
 RECIPES = {
     "transformer": Recipe(steps=2_923, horizon=4_000, peak_rate=1.5e-3, warmup=100, average=0.995),
-    "transformer-refined": Recipe(steps=2_200, peak_rate=8e-4, average=0.995),
+    "transformer-refined": Recipe(steps=1_811, horizon=2_200, peak_rate=8e-4, average=0.995),
 }
 """One after the other."""
 

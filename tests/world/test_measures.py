@@ -43,9 +43,11 @@ def test_an_edge_is_wider_the_more_it_is_blurred() -> None:
         assert widths[2] > 1.3 * widths[1]
 
 
-def test_a_slope_of_known_width_is_measured_as_wide_as_it_is() -> None:
+@pytest.mark.parametrize("glow", [0.0, 0.15])
+def test_a_slope_of_known_width_is_measured_as_wide_as_it_is_with_a_faint_glow_or_without(glow: float) -> None:
     across = np.arange(96) + 0.5 - 48
-    share = np.clip((24 - np.hypot(across, across[:, None])) / 20 + 0.5, 0, 1)
+    away = np.hypot(across, across[:, None])
+    share = np.maximum(np.clip((24 - away) / 20 + 0.5, 0, 1), glow * np.clip((40 - away) / 4, 0, 1))
     frames = 128 + share[None, :, :, None] * np.array([100, -100, -100])
 
     assert width_of(frames) == pytest.approx(10, rel=0.05)
@@ -61,7 +63,10 @@ def test_noise_and_contrast_do_not_make_an_edge_sharper() -> None:
 
 
 def test_a_picture_without_a_shape_has_no_edge() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (9, 64, 64, 3)).astype(np.uint8)
+
     assert edge_width(drawn(replace(SCENES[0], radius=0.0))) is None
+    assert edge_width(noise) is None
 
 
 def test_a_true_sound_is_in_step_with_its_picture() -> None:
