@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from miniature.scores import Made, decode, defaults, make, prompts_of, share, video_losses
+from miniature.scores import Made, decode, defaults, make, prompts_of, video_losses
 from miniature.transformer import Bucket, Pool, encode
 from rich.console import Console
 from torch import Tensor, nn
@@ -29,8 +29,8 @@ from tests.conftest import Command
 CPU = torch.device("cpu")
 BUCKET = Bucket(num_frames=9, frame_rate=24)
 RANK = 16
-NUM_STEPS = 120
-NUM_CLIPS, NUM_KNOWN = 12, 4
+NUM_STEPS = 200
+NUM_CLIPS = 12
 NUM_JUDGED = 10
 TRAINED_ON, JUDGED_ON, NOISE = 31, 32, 33
 SIGMAS = (0.6, 0.9)
@@ -102,9 +102,7 @@ def teach(
 
 
 def write_clips(folder: Path, change: Callable[[world.Scene], world.Scene]) -> Path:
-    """Write clips of scenes that were changed, and a few as they were, so that the LoRA learns the difference."""
-    drawn = world.draw_scenes(NUM_CLIPS + NUM_KNOWN, TRAINED_ON)
-    scenes = [*map(change, drawn[:NUM_CLIPS]), *drawn[NUM_CLIPS:]]
+    scenes = [change(scene) for scene in world.draw_scenes(NUM_CLIPS, TRAINED_ON)]
     with zipfile.ZipFile(folder / "clips.zip", "w") as archive:
         for number, scene in enumerate(scenes):
             clip = folder / f"{number}.mp4"
@@ -197,22 +195,6 @@ def test_t2v_gives_a_new_word_its_look_and_its_sound(base: Family, zorps: Lesson
     Console().print(f"t2v, {NUM_STEPS} steps: zorps {before} to {after}")
     assert before[0] <= 0.2
     assert after[0] > 0.8
-
-
-def test_t2v_leaves_other_words_alone(base: Family, zorps: Lesson, tmp_path: Path) -> None:
-    known = world.draw_scenes(NUM_JUDGED, JUDGED_ON)
-    prompt = prompts_of(base, [world.caption(scene) for scene in known], tmp_path)
-    lesson = replace(zorps, prompt=prompt)
-
-    def colours_and_zorps(transformer: nn.Module) -> list[float]:
-        clips = clips_of(base, lesson, transformer)
-        return [share(clips, known)["colour"], *zorps_among(clips)]
-
-    before, after = before_and_after(base, zorps, colours_and_zorps)
-
-    Console().print(f"t2v: colours of known words {before[0]} to {after[0]}, zorps among them {after[1]}")
-    assert after[0] >= 0.8
-    assert after[1] == 0
 
 
 def test_i2v_lowers_the_loss_on_scenes_that_it_has_not_seen(base: Family, blooms: Lesson) -> None:

@@ -30,7 +30,6 @@ MOTION = 0.65
 """Up and down are always right; left and right are still taken for each other."""
 
 
-
 @dataclass(frozen=True)
 class Sampled:
     """Clips, and the scenes that their captions describe."""
