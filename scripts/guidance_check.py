@@ -11,23 +11,20 @@ import argparse
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from miniature.scores import Made, defaults, edge_width, out_of_step, sample_held_out, share
+from miniature.scores import SHAPE, Made, defaults, edge_width, out_of_step, sample_held_out, share
 from rich.console import Console
 from rich.table import Table
 
 from ltx_trainer import world
 from ltx_trainer.diffusion import GuidanceScales
-from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.models import read_model
 from ltx_trainer.models.family import Family, open_family
 from ltx_trainer.models.miniature import write_miniature
 
-SHAPE = ClipShape(17, FrameSize(64, 64), Fraction(24))
 UNGUIDED = GuidanceScales(cfg=1.0, stg=0.0, modality=1.0, rescale=0.0)
 READ = ("colour", "motion", "pitch")
 MEASURES: Mapping[str, Callable[[Made], float | None]] = {

@@ -15,9 +15,9 @@ import argparse
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import TypeVar
 
 import torch
@@ -29,7 +29,6 @@ from rich.console import Console
 from torch import nn
 
 from ltx_trainer.errors import TrainerError
-from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.models import read_model
 from ltx_trainer.models.family import Family, open_family
 from ltx_trainer.models.miniature import TRAINED_LTX23, random_ltx23, trained_ltx23, write_trained_ltx23
@@ -107,40 +106,28 @@ class Training:
         train[part]()
 
     def _train_video_vae(self) -> None:
-        vae = self._part(AutoencoderKLLTX2Video)
-        video_vae.prepare(vae)
-        train_part(
-            "video-vae",
-            vae,
-            video_vae.RECIPE,
-            video_vae.Loss(vae, seed=1),
-            self._work,
-            seed=1,
-            basis=self._basis("video-vae"),
-            console=self._console,
-            score=lambda: video_vae.measure(vae, 16),
-            score_every=1500,
-        )
-        _rounded(vae)
-        video_vae.fill_statistics(vae)
+        self._train_vae("video-vae", video_vae, self._part(AutoencoderKLLTX2Video), seed=1, score_every=1500)
 
     def _train_audio_vae(self) -> None:
-        vae = self._part(AutoencoderKLLTX2Audio)
-        audio_vae.prepare(vae)
+        self._train_vae("audio-vae", audio_vae, self._part(AutoencoderKLLTX2Audio), seed=2, score_every=500)
+
+    def _train_vae(self, name: str, code: ModuleType, vae: nn.Module, *, seed: int, score_every: int) -> None:
+        """Train a VAE by the module of its part, and measure the statistics that its latents are normalised by."""
+        code.prepare(vae)
         train_part(
-            "audio-vae",
+            name,
             vae,
-            audio_vae.RECIPE,
-            audio_vae.Loss(vae, seed=2),
+            code.RECIPE,
+            code.Loss(vae, seed=seed),
             self._work,
-            seed=2,
-            basis=self._basis("audio-vae"),
+            seed=seed,
+            basis=self._basis(name),
             console=self._console,
-            score=lambda: audio_vae.measure(vae, 16),
-            score_every=500,
+            score=lambda: code.measure(vae, 16),
+            score_every=score_every,
         )
         _rounded(vae)
-        audio_vae.fill_statistics(vae)
+        code.fill_statistics(vae)
 
     def _train_vocoder(self) -> None:
         model, vae = self._part(LTX2VocoderWithBWE), self._part(AutoencoderKLLTX2Audio)
@@ -174,19 +161,18 @@ class Training:
         }
         kept = f"latents-{_digest_of_text(repr((parts, transformer.BUCKETS, transformer.SIDE, transformer.PEAK)))}.pt"
         pools = transformer.encode_pools(family, scenes, self._work / kept, self._device)
-        for seed, (name, recipe) in enumerate(transformer.RECIPES.items(), start=4):
-            train_part(
-                name,
-                trained,
-                recipe,
-                transformer.Loss(family, trained, texts, scenes, pools, transformer.MEAN_LOGITS[name]),
-                self._work,
-                seed=seed,
-                basis=self._basis("transformer", {**parts, "start": _digest_of_weights(trained)}),
-                console=self._console,
-                score=lambda: transformer.measure(family, trained, texts),
-                score_every=500,
-            )
+        train_part(
+            "transformer",
+            trained,
+            transformer.RECIPE,
+            transformer.Loss(family, trained, texts, scenes, pools),
+            self._work,
+            seed=4,
+            basis=self._basis("transformer", parts),
+            console=self._console,
+            score=lambda: transformer.measure(family, trained, texts),
+            score_every=500,
+        )
         _rounded(trained)
 
     def _basis(self, part: str, parts: Mapping[str, str] | None = None) -> str:
@@ -220,10 +206,9 @@ def _score(file: Path, scratch: Path) -> dict[str, Mapping[str, float]]:
     """
     pipeline = trained_ltx23(file)
     family = _read_as_engine(pipeline, scratch / "model")
-    shape = ClipShape(17, FrameSize(64, 64), Fraction(24))
-    made, scenes = scores.sample_held_out(family, shape, NUM_SCORED, scratch, scores.defaults(family))
+    made, scenes = scores.sample_held_out(family, scores.SHAPE, NUM_SCORED, scratch, scores.defaults(family))
     with family.video_codec(torch.device("cpu")) as codec:
-        reconstruction = scores.reconstruction(codec, scores.held_out_scenes(NUM_SCORED), shape)
+        reconstruction = scores.reconstruction(codec, scores.held_out_scenes(NUM_SCORED), scores.SHAPE)
     return {
         "reconstruction": reconstruction,
         "held-out compositions": scores.share(made, scenes),

@@ -153,14 +153,12 @@ def clips_of(base: Family, lesson: Lesson, transformer: nn.Module, first_frames:
 
 def zorps_among(clips: Sequence[Made]) -> list[float]:
     """Give the share of clips that look and sound as only a zorp does."""
-    readings = [(world.read_video(clip.frames), world.read_sound(clip.samples, clip.rate_hz)) for clip in clips]
-    return [sum(world.is_zorp(*pair) for pair in readings) / len(clips)]
+    return [sum(world.is_zorp(clip.video, clip.sound) for clip in clips) / len(clips)]
 
 
 def blooms_among(clips: Sequence[Made], scenes: Sequence[world.Scene]) -> list[float]:
     """Give the share of clips that bloom in the colour of their first frame, which no caption says."""
-    readings = [world.read_video(clip.frames) for clip in clips]
-    pairs = zip(readings, scenes, strict=True)
+    pairs = zip((clip.video for clip in clips), scenes, strict=True)
     return [sum(world.is_blooming(found) and found.colour == scene.colour for found, scene in pairs) / len(clips)]
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,10 @@ from torch import Tensor, nn
 from ltx_trainer import world
 from ltx_trainer.config import Settings
 from ltx_trainer.config.request import NEGATIVE_PROMPT
-from ltx_trainer.diffusion import (
-    add_noise,
-    flow_loss,
-)
-from ltx_trainer.geometry import ClipShape
+from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
+from ltx_trainer.train.batch import Batch
+from ltx_trainer.train.step import losses_at
 from ltx_trainer.validate import Sampling, as_tokens, sample, sampling_of, starting_noise, streams_of
 
 HELD_OUT: tuple[world.Composition, ...] = (
@@ -30,6 +30,9 @@ HELD_OUT: tuple[world.Composition, ...] = (
     ("green", "square", "down"),
 )
 """Compositions that the transformer is never trained on."""
+
+SHAPE = ClipShape(17, FrameSize(64, 64), Fraction(24))
+"""Of the clips that scores are of."""
 
 LEAST_SETTINGS = {"endpoint": "fal-ai/ltx23-trainer-v2/t2v", "input": {"training_data_url": "clips.zip"}}
 
@@ -46,6 +49,16 @@ class Made:
     frames: np.ndarray
     samples: np.ndarray
     rate_hz: int
+
+    @cached_property
+    def video(self) -> world.VideoReading:
+        """What is read from the frames."""
+        return world.read_video(self.frames)
+
+    @cached_property
+    def sound(self) -> world.SoundReading:
+        """What is read from the samples."""
+        return world.read_sound(self.samples, self.rate_hz)
 
 
 def held_out_scenes(count: int, seed: int = 91) -> list[world.Scene]:
@@ -108,18 +121,15 @@ def decode(latents: Mapping[str, Tensor], video: VideoCodec, audio: AudioCodec) 
 def share(made: Sequence[Made], scenes: Sequence[world.Scene]) -> dict[str, float]:
     """Give the share of clips in which colour, shape, motion and pitch are read as the scene has them."""
     tests: Mapping[str, Callable[[Made, world.Scene], bool]] = {
-        "colour": lambda clip, scene: world.read_video(clip.frames).colour == scene.colour,
-        "shape": lambda clip, scene: world.read_video(clip.frames).shape == scene.shape,
-        "motion": lambda clip, scene: world.read_video(clip.frames).motion == scene.motion,
-        "pitch": lambda clip, scene: (
-            world.read_sound(clip.samples, clip.rate_hz).pitch == world.PITCH_OF_MOTION[scene.motion]
-        ),
+        "colour": lambda clip, scene: clip.video.colour == scene.colour,
+        "shape": lambda clip, scene: clip.video.shape == scene.shape,
+        "motion": lambda clip, scene: clip.video.motion == scene.motion,
+        "pitch": lambda clip, scene: clip.sound.pitch == world.PITCH_OF_MOTION[scene.motion],
     }
     pairs = list(zip(made, scenes, strict=True))
     return {name: sum(holds(*pair) for pair in pairs) / len(pairs) for name, holds in tests.items()}
 
 
-@torch.no_grad()
 def reconstruction(codec: VideoCodec, scenes: Sequence[world.Scene], shape: ClipShape) -> dict[str, float]:
     """Encode and decode scenes: PSNR in dB, and the share whose shape can still be read."""
     psnr, shapes = 0.0, 0
@@ -167,6 +177,7 @@ def against_others(made: Sequence[Made], scenes: Sequence[world.Scene]) -> dict[
     return {name: sum(turn[name] for turn in turns) / len(turns) for name in turns[0]}
 
 
+@torch.no_grad()
 def video_losses(
     family: Family,
     transformer: nn.Module,
@@ -192,11 +203,8 @@ def video_losses(
     """
     noise = as_tokens(starting_noise(family, shape, len(clips["video"]), seed, with_audio=True))
     streams = streams_of(family, shape, clips, first_frames)
-    levels = torch.full((len(clips["video"]),), sigma)
-    with torch.no_grad():
-        seen = {name: add_noise(stream, noise[name], levels) for name, stream in streams.items()}
-        velocities = family.predict(transformer, seen, prompt)
-    return flow_loss(velocities["video"], streams["video"], noise["video"])
+    levels = dict.fromkeys(streams, torch.full((len(clips["video"]),), sigma))
+    return losses_at(family, transformer, Batch((), streams, dict(prompt)), levels, noise)["video"]
 
 
 def edge_width(frames: np.ndarray) -> float | None:
@@ -244,8 +252,7 @@ def out_of_step(clip: Made) -> float | None:
 
     None where the shape or the tone cannot be read.
     """
-    path = world.read_video(clip.frames).path[:, 1]
-    sound = world.read_sound(clip.samples, clip.rate_hz)
+    path, sound = clip.video.path[:, 1], clip.sound
     seen = np.isfinite(path)
     if sound.pitch is None or 2 * seen.sum() < len(path):
         return None

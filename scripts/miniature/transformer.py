@@ -3,6 +3,9 @@
 The noising, the conditions, the loss and the call of the transformer are the engine's own. Prompts are padded to many
 lengths, because padding becomes registers and a model that has seen one length of it reads no other. A few batches are
 trained without captions, and a few with the streams apart: what guidance guides away from.
+
+Half of a batch are twins of the other half: the same scenes going the other way, under the same noise. What is learned
+from them can only be the caption's direction, which is otherwise learned late or, left and right, not at all.
 """
 
 from collections.abc import Sequence
@@ -20,41 +23,32 @@ from transformers import Gemma3ForConditionalGeneration, GemmaTokenizer
 from ltx_trainer import world
 from ltx_trainer.atomic import whole_file
 from ltx_trainer.config.request import NEGATIVE_PROMPT
-from ltx_trainer.diffusion import (
-    GuidanceScales,
-    ModelStream,
-    add_noise,
-    flow_loss,
-)
+from ltx_trainer.diffusion import GuidanceScales, ModelStream, add_noise, flow_loss
 from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.models.family import Family
+from ltx_trainer.prepare.sound import PEAK
+from ltx_trainer.train.step import draw_noise
 from ltx_trainer.validate import Sampling, streams_of
 from miniature.parts import Recipe
 from miniature.scores import HELD_OUT, decode, held_out_scenes, make, share
 
-RECIPES = {
-    "transformer": Recipe(steps=2_923, horizon=4_000, peak_rate=1.5e-3, warmup=100, average=0.995),
-    "transformer-refined": Recipe(steps=1_811, horizon=2_200, peak_rate=8e-4, average=0.995),
-}
-"""One after the other."""
+RECIPE = Recipe(steps=4_000, peak_rate=1.5e-3, warmup=100, average=0.995)
 
-MEAN_LOGITS = {"transformer": 0.8, "transformer-refined": 1.8}
-"""The refinement is at the high noise levels where sampling spends most of its steps, and where motion is decided."""
+MEAN_LOGIT, LOGIT_SPREAD = 1.6, 1.4
+"""Of the noise levels: mostly the high ones, where sampling spends most of its steps and motion is decided."""
 
-LOGIT_SPREAD = 1.2
 SIDE = 64
-NUM_SCENES = 1600
-PEAK = 0.89
-"""Of a sound as the engine prepares it."""
+NUM_PAIRS = 800
+OPPOSITES = {"left": "right", "right": "left", "up": "down", "down": "up"}
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Clips of one shape, how many of them make a batch, and how often one does."""
+    """Clips of one shape, how many and their twins make a batch, and how often one does."""
 
     num_frames: int
     frame_rate: int
-    batch_size: int = 1
+    num_pairs: int = 1
     weight: int = 1
 
     @property
@@ -63,7 +57,7 @@ class Bucket:
         return ClipShape(self.num_frames, FrameSize(SIDE, SIDE), Fraction(self.frame_rate))
 
 
-BUCKETS = (Bucket(9, 24, 12, weight=3), Bucket(17, 24, 8), Bucket(17, 12, 8))
+BUCKETS = (Bucket(9, 24, 6, weight=3), Bucket(17, 24, 4), Bucket(17, 12, 4))
 TEXT_LENGTHS = (64,) * 12 + (32,) * 5 + (128,) * 2 + (256,)
 """As likely as they are often."""
 
@@ -96,7 +90,7 @@ class Texts:
     def states(self, text: str) -> Tensor:
         """Give the hidden states of all layers side by side."""
         if text not in self._states:
-            ids = self._tokenizer(text, return_tensors="pt").input_ids
+            ids = self._tokenizer(text, return_tensors="pt", truncation=True, max_length=max(TEXT_LENGTHS)).input_ids
             # As the engine computes them, whoever asks.
             with torch.autocast(self._encoder.device.type, enabled=False):
                 output = self._encoder(input_ids=ids, output_hidden_states=True, logits_to_keep=1)
@@ -157,8 +151,10 @@ def encode_pools(family: Family, scenes: Sequence[world.Scene], kept: Path, devi
 
 
 def draw_trained_scenes(seed: int) -> list[world.Scene]:
-    """Draw the scenes that are trained on."""
-    return world.draw_scenes(NUM_SCENES, seed, without=HELD_OUT)
+    """Draw the scenes that are trained on; the second half are the twins of the first, in its order."""
+    kept_out = [*HELD_OUT, *((colour, shape, OPPOSITES[motion]) for colour, shape, motion in HELD_OUT)]
+    scenes = world.draw_scenes(NUM_PAIRS, seed, without=kept_out)
+    return [*scenes, *(replace(scene, motion=OPPOSITES[scene.motion]) for scene in scenes)]
 
 
 @torch.no_grad()
@@ -185,27 +181,26 @@ class Loss:
         texts: Texts,
         scenes: Sequence[world.Scene],
         pools: Sequence[Pool],
-        mean_logit: float,
     ) -> None:
         self._family = family
         self._trained = trained
         self._texts = texts
         self._scenes = scenes
-        self._mean_logit = mean_logit
         self._pools = pools
         self._weights = torch.tensor([pool.bucket.weight for pool in pools], dtype=torch.float32)
 
     def __call__(self, generator: torch.Generator) -> Tensor:
-        """Draw clips, captions, padding, conditions, noise and its level."""
+        """Draw clips and their twins, captions, padding, conditions, noise and its level."""
         pool = self._pools[int(torch.multinomial(self._weights, 1, generator=generator))]
-        size = pool.bucket.batch_size
-        chosen = torch.randint(len(self._scenes), (size,), generator=generator)
-        wordings = torch.randint(len(world.WORDINGS), (size,), generator=generator)
-        dropped = torch.rand(size, generator=generator) < CAPTION_DROPOUT
+        num_pairs = pool.bucket.num_pairs
+        first = torch.randint(NUM_PAIRS, (num_pairs,), generator=generator)
+        chosen = torch.cat([first, first + NUM_PAIRS])
+        wordings = torch.randint(len(world.WORDINGS), (num_pairs,), generator=generator).repeat(2)
+        dropped = torch.rand(2 * num_pairs, generator=generator) < CAPTION_DROPOUT
         length = TEXT_LENGTHS[int(torch.randint(len(TEXT_LENGTHS), (), generator=generator))]
         given = bool(torch.rand((), generator=generator) < FIRST_FRAME_SHARE)
         apart = bool(torch.rand((), generator=generator) < APART_SHARE)
-        sigma = torch.sigmoid(self._mean_logit + LOGIT_SPREAD * torch.randn(size, generator=generator))
+        sigma = torch.sigmoid(MEAN_LOGIT + LOGIT_SPREAD * torch.randn(num_pairs, generator=generator)).repeat(2)
         captions = [
             EMPTY_CAPTIONS[index % 2] if drop else world.caption(self._scenes[index], wording)
             for index, wording, drop in zip(chosen.tolist(), wordings.tolist(), dropped.tolist(), strict=True)
@@ -214,9 +209,8 @@ class Loss:
         clips = {"video": pool.video[chosen], "audio": pool.audio[chosen]}
         first_frames = clips["video"][:, :, :1] if given else None
         streams = streams_of(self._family, pool.bucket.shape, clips, first_frames)
-        noise = {
-            name: torch.randn(stream.clean.shape, generator=generator).to(device) for name, stream in streams.items()
-        }
+        noise = draw_noise(streams, generator)
+        noise = {name: value[:num_pairs].repeat(2, 1, 1).to(device) for name, value in noise.items()}
         streams = {name: stream.to(device) for name, stream in streams.items()}
         with torch.autocast(device.type, torch.bfloat16):
             prompt = self._texts.prompt(self._trained.connectors, captions, length)

@@ -5,26 +5,33 @@ The compositions were held out of its training.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import torch
 from miniature.audio_vae import draw_sounds
-from miniature.scores import Made, defaults, held_out_scenes, reconstruction, sample_captions, sample_held_out, share
+from miniature.scores import (
+    SHAPE,
+    Made,
+    defaults,
+    held_out_scenes,
+    reconstruction,
+    sample_captions,
+    sample_held_out,
+    share,
+)
 from safetensors import safe_open
 
 from ltx_trainer import world
-from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.media import write_video
 from ltx_trainer.models import read_model
 from ltx_trainer.models.family import Family, open_family
 from ltx_trainer.models.miniature import TRAINED_LTX23
 
 CPU = torch.device("cpu")
-SHAPE = ClipShape(17, FrameSize(64, 64), Fraction(24))
-SHORT = ClipShape(9, FrameSize(64, 64), Fraction(24))
+SHORT = replace(SHAPE, num_frames=9)
 NUM_CLIPS = 16
 MOTION = 0.65
 """Up and down are always right; left and right are still taken for each other."""
