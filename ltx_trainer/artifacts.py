@@ -9,7 +9,7 @@ from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
 
-from ltx_trainer.geometry import ClipShape
+from ltx_trainer.geometry import ClipShape, FrameSize
 
 
 class MediaKind(StrEnum):
@@ -18,12 +18,29 @@ class MediaKind(StrEnum):
     VIDEO = "video"
     IMAGE = "image"
     AUDIO = "audio"
+    RANGES = "ranges"
 
 
 class Role(StrEnum):
-    """What a file is to its example."""
+    """What a file is to its example, or a span of pictures or sound to its clip."""
 
     TARGET = "target"
+    REFERENCE = "reference"
+    REFERENCE_SOUND = "reference sound"
+    START = "start"
+    SOUND = "sound"
+    MASK = "mask"
+    RANGES = "ranges"
+    FIRST_KEYFRAME = "first keyframe"
+    MIDDLE_KEYFRAME = "middle keyframe"
+    LAST_KEYFRAME = "last keyframe"
+
+
+KEYFRAMES = (Role.FIRST_KEYFRAME, Role.MIDDLE_KEYFRAME, Role.LAST_KEYFRAME)
+"""In the order of time."""
+
+Range = tuple[Fraction, Fraction]
+"""Begin and end in seconds."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +68,13 @@ class Example:
         name: Path inside the archive without the extension; unique.
         files: One file for each role of the mode.
         caption: Text beside the media, stripped; None if there is no caption file or it is empty.
+        ranges: Seconds of the target's sound that are generated, in order; empty in other modes.
     """
 
     name: str
     files: Mapping[Role, SourceFile]
     caption: str | None
+    ranges: tuple[Range, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,17 +104,22 @@ class Manifest:
 class Footage:
     """The exact pictures of one file that the model sees.
 
+    Before the file's first frame the first is held, after its last the last.
+
     Attributes:
         source: The video or image.
         start_seconds: Begin of the span on the file's own clock.
         span_seconds: Length of the span on the file's own clock; 0 for an image.
         shape: What the span becomes.
+        canvas: Size that the pictures are stretched to before they are cropped: of a mask, its clip's own, so that
+            both lose the same edges. None leaves them as they are.
     """
 
     source: SourceFile
     start_seconds: Fraction
     span_seconds: Fraction
     shape: ClipShape
+    canvas: FrameSize | None = None
 
 
 @dataclass(frozen=True)
@@ -131,14 +155,21 @@ class Clip:
     Attributes:
         name: The example's name, with the scene's number where a video was split.
         caption: What the model reads, trigger phrase included.
-        footage: Pictures by role; empty in a mode without video.
-        soundtrack: Sound by role; empty in a silent run.
+        footage: Pictures by role: the target; what is given beside it, masks too. Empty in a mode without video.
+        soundtrack: Sound by role: the target, and the reference. Empty in a silent run.
+        ranges: Seconds of the target's sound that are generated; empty in modes that have no such ranges.
     """
 
     name: str
     caption: str
     footage: Mapping[Role, Footage]
     soundtrack: Mapping[Role, Soundtrack]
+    ranges: tuple[Range, ...] = ()
+
+    @property
+    def shape(self) -> ClipShape | None:
+        """Of the target's pictures; None in a mode without video."""
+        return self.footage[Role.TARGET].shape if Role.TARGET in self.footage else None
 
 
 @dataclass(frozen=True)
@@ -156,13 +187,40 @@ class Preview:
 
     Attributes:
         prompt: What is asked for.
-        shape: What is rendered.
-        first_frame: The image that stands in frame 0; None without one.
+        shape: Of the pictures that are rendered; None in a mode without video.
+        duration_seconds: Of what is rendered.
+        footage: Pictures that are given, by role; the target's too where some or all of it is given.
+        soundtrack: Sound that is given, by role; the target's too where some or all of it is given.
+        ranges: As in `Clip`.
     """
 
     prompt: str
-    shape: ClipShape
-    first_frame: Footage | None
+    shape: ClipShape | None
+    duration_seconds: Fraction
+    footage: Mapping[Role, Footage]
+    soundtrack: Mapping[Role, Soundtrack]
+    ranges: tuple[Range, ...] = ()
+
+
+@dataclass(frozen=True)
+class CachedMedia:
+    """What the model is given of one clip, or learns from it, as tensors on disk.
+
+    Attributes:
+        video: Normalised latents of pictures `[channels, frames, rows, columns]` by role; of a mask, which cells are
+            kept, as `kept` `[frames, rows, columns]`.
+        audio: Normalised latents of sound `[channels, steps, mel]` by role.
+        ranges: As in `Clip`.
+    """
+
+    video: Mapping[Role, Path]
+    audio: Mapping[Role, Path]
+    ranges: tuple[Range, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them, in the order of their roles."""
+        return tuple(part[role] for part in (self.video, self.audio) for role in sorted(part))
 
 
 @dataclass(frozen=True)
@@ -174,8 +232,7 @@ class CachedExample:
         source: Name of the file that the target is cut from.
         caption: As in `Clip`.
         shape: Pixel shape of the target; None in a mode without video.
-        video: Normalised latents of the target's pictures `[channels, frames, rows, columns]`.
-        audio: Normalised latents of the target's sound `[channels, steps, mel]`.
+        media: Its pictures and sound.
         prompt: Embeddings of the caption, one tensor for each stream.
     """
 
@@ -183,8 +240,7 @@ class CachedExample:
     source: str
     caption: str
     shape: ClipShape | None
-    video: Path | None
-    audio: Path | None
+    media: CachedMedia
     prompt: Path
 
 
@@ -193,14 +249,16 @@ class CachedPreview:
     """One validation item as tensors on disk.
 
     Attributes:
-        shape: What is rendered.
+        shape: As in `Preview`.
+        duration_seconds: As in `Preview`.
+        media: What is given.
         prompt: Embeddings of what is asked for, one tensor for each stream.
-        first_frame: Latents of the image that stands in frame 0 `[channels, 1, rows, columns]`; None without one.
     """
 
-    shape: ClipShape
+    shape: ClipShape | None
+    duration_seconds: Fraction
+    media: CachedMedia
     prompt: Path
-    first_frame: Path | None
 
 
 @dataclass(frozen=True)
@@ -256,7 +314,7 @@ class Render:
     Attributes:
         step: Optimizer updates done when it was rendered.
         items: One video or sound file for each validation item.
-        joined: All items in one file.
+        joined: All items in one file; sound, if the mode generates no pictures.
     """
 
     step: int
@@ -271,11 +329,13 @@ class Bundle:
     Attributes:
         lora: The published adapter.
         config: What an inference endpoint needs to know of it.
-        video: The joined preview; None in a run without validation items.
+        video: The joined preview; None in a run without validation items, and in a mode that generates no pictures.
+        audio: The joined preview of a mode that generates sound alone; None in others and without validation items.
         debug_dataset: The archive of what training saw; None unless it was asked for.
     """
 
     lora: Path
     config: Path
     video: Path | None
+    audio: Path | None
     debug_dataset: Path | None

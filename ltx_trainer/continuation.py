@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from ltx_trainer.artifacts import CachedSet, Clip, Clips
 from ltx_trainer.config import Settings
 from ltx_trainer.errors import CheckpointError, some_of
+from ltx_trainer.modes import AUDIO_FIELDS
 
 Identity = Mapping[str, Any]
 
@@ -38,6 +39,10 @@ REQUEST_FIELDS = (
     "auto_scale_input",
     "first_frame_conditioning_p",
 )
+"""Of every mode."""
+
+TOLD_BY_CLIPS = AUDIO_FIELDS
+"""Fields of a mode that change nothing but the clips."""
 
 
 def run_identity(settings: Settings, clips: Clips, num_processes: int) -> Identity:
@@ -54,11 +59,13 @@ def run_identity(settings: Settings, clips: Clips, num_processes: int) -> Identi
         mode="json", exclude={"precision", "checkpoint_interval", "keep_checkpoints"}
     )
     steps = settings.input.number_of_steps if settings.optimizer.schedule != "constant" else None
+    of_mode = [name for name in sorted(settings.mode.fields - TOLD_BY_CLIPS) if name not in REQUEST_FIELDS]
     held_out = settings.held_out.model_dump(mode="json", exclude={"interval"}) if settings.held_out.fraction else None
     return {
-        "endpoint": settings.endpoint,
+        # An older name of it is the same.
+        "endpoint": settings.mode.endpoint,
         "processes": num_processes,
-        **{f"input.{name}": getattr(settings.input, name) for name in REQUEST_FIELDS},
+        **{f"input.{name}": getattr(settings.input, name) for name in (*REQUEST_FIELDS, *of_mode)},
         "input.number_of_steps": steps,
         "lora.alpha": settings.lora_alpha,
         "lora.dropout": settings.lora.dropout,
@@ -77,8 +84,8 @@ def encoded_identity(cached: CachedSet) -> Mapping[str, str]:
 
     The names of cached tensors hold the media, the captions, and the weights and releases that encoded them.
     """
-    files = {example.name: (example.video, example.audio, example.prompt) for example in cached.examples}
-    named = {name: [path.stem for path in paths if path is not None] for name, paths in files.items()}
+    files = {example.name: (*example.media.files, example.prompt) for example in cached.examples}
+    named = {name: [path.stem for path in paths] for name, paths in files.items()}
     named["the empty text"] = [cached.empty_prompt.stem]
     return {name: hashlib.sha256(" ".join(stems).encode()).hexdigest()[:16] for name, stems in named.items()}
 
@@ -240,14 +247,20 @@ def _difference(name: str, there: Any, here: Any) -> str:
 def _digest(clip: Clip) -> str:
     """Tell a clip from one with other pictures, sound or words; where its files lie does not matter."""
     footage = [
-        (role, item.source.sha256, item.start_seconds, item.span_seconds, item.shape)
+        (role, item.source.sha256, item.start_seconds, item.span_seconds, item.shape, *_said(item.canvas))
         for role, item in clip.footage.items()
     ]
     sound = [
         (role, item.source.sha256, item.start_seconds, item.span_seconds, item.preserve_pitch, item.gain)
         for role, item in clip.soundtrack.items()
     ]
-    return hashlib.sha256(repr((clip.caption, footage, sound)).encode()).hexdigest()[:16]
+    facts = (clip.caption, footage, sound, *_said(clip.ranges))
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def _said(fact: object) -> tuple[object, ...]:
+    """Leave out what is not there, so that clips that never have it keep their digests."""
+    return (fact,) if fact else ()
 
 
 def _file_digest(path: Path) -> str:

@@ -12,21 +12,22 @@ from enum import IntEnum
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from ltx_trainer import report
 from ltx_trainer.artifacts import Adapter, Bundle, CachedSet, Clips, LeftOut, Manifest, Preview, Render
 from ltx_trainer.atomic import locked, make_folder, write_text
+from ltx_trainer.conditions import Terms, describe_conditions, terms_of
 from ltx_trainer.config import REQUEST_FRAMES_FACTOR, Settings, settings_as_yaml
 from ltx_trainer.continuation import Identity, check_newest, encoded_identity, run_identity
 from ltx_trainer.download import fetch
-from ltx_trainer.errors import ConfigError
+from ltx_trainer.errors import ConfigError, GeometryError
 from ltx_trainer.geometry import ClipShape
 from ltx_trainer.ingest import ingest_archive
 from ltx_trainer.models import ModelFacts, check_groups, check_warm_start, locate_model, lora_modules, read_model
-from ltx_trainer.prepare import check_complete, check_loss, prepare_clips, prepare_previews
+from ltx_trainer.prepare import check_complete, check_loss, prepare_clips, prepare_previews, settle_previews
 from ltx_trainer.report.wandb_log import check_wandb, open_wandb
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class Plan:
 
     Attributes:
         facts: Of the base model.
-        preview_shape: Of every preview.
+        terms: What every clip becomes, and what is given of it.
+        preview_terms: Likewise of every preview.
         manifest: What the archive holds.
         clips: What will be trained on.
         previews: What will be rendered.
@@ -80,7 +82,8 @@ class Plan:
     """
 
     facts: ModelFacts
-    preview_shape: ClipShape
+    terms: Terms
+    preview_terms: Terms
     manifest: Manifest
     clips: Clips
     previews: tuple[Preview, ...]
@@ -100,7 +103,13 @@ def run(settings: Settings, space: Space, until: Stage, console: Console) -> Non
     """
     plan = look(settings, space, console)
     if until is Stage.INSPECT:
-        report.show_data(console, plan.clips.clips, plan.left_out, with_audio=plan.clips.with_audio)
+        report.show_data(
+            console,
+            plan.clips.clips,
+            plan.left_out,
+            with_audio=plan.clips.with_audio,
+            conditions=_conditions(settings, plan),
+        )
         return
     check_newest(space.checkpoints, plan.identity, settings.input.number_of_steps)
     work(settings, space, plan, until, console)
@@ -121,22 +130,24 @@ def look(settings: Settings, space: Space, console: Console | None = None) -> Pl
         manifest = ingest_archive(source, mode, space.cache, mixed=settings.data.mixed, ours=[space.output])
     check_complete(manifest, settings.data)
     facts = _read_base(settings, space)
-    shape, preview_shape = _training_shape(facts, settings), _preview_shape(facts, settings)
-    previews = prepare_previews(request, preview_shape, find)
+    terms, preview_terms = _terms(facts, settings)
+    scans, audio_rate_hz = space.cache / "scans", None if facts.audio is None else facts.audio.rate_hz
     with locked(space.cache / ".lock", waiting=waiting):
+        previews = prepare_previews(request, mode, preview_terms, find, scans, audio_rate_hz=audio_rate_hz)
         clips = prepare_clips(
             request,
             mode,
-            shape,
+            terms,
             manifest,
-            space.cache / "scans",
-            audio_rate_hz=None if facts.audio is None else facts.audio.rate_hz,
+            scans,
+            audio_rate_hz=audio_rate_hz,
             frames_factor=math.lcm(REQUEST_FRAMES_FACTOR, facts.factors.frames),
         )
+    previews = settle_previews(previews, mode, with_audio=clips.with_audio)
     check_loss(manifest, clips, settings.data)
-    _check_adapter(settings, facts, with_audio=clips.with_audio)
+    _check_adapter(settings, facts, terms, with_audio=clips.with_audio)
     identity = run_identity(settings, clips, int(os.environ.get("WORLD_SIZE", "1")))
-    return Plan(facts, preview_shape, manifest, clips, previews, identity)
+    return Plan(facts, terms, preview_terms, manifest, clips, previews, identity)
 
 
 def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Console) -> None:
@@ -238,11 +249,22 @@ def _record(job: _Job, encoded: _Encoded) -> None:
     output, cached = job.space.output, encoded.cached
     failed = {item.name for item in cached.left_out}
     encoded_clips = [clip for clip in job.plan.clips.clips if clip.name not in failed]
+    conditions = _conditions(job.settings, job.plan)
+    report.show_conditions(job.console, conditions)
     report.show_left_out(job.console, encoded.left_out)
     write_text(output / "config.yaml", settings_as_yaml(job.settings))
     report.write_record(
-        output, encoded_clips, encoded.left_out, with_audio=cached.with_audio, held_out=encoded.held_out
+        output,
+        encoded_clips,
+        encoded.left_out,
+        with_audio=cached.with_audio,
+        held_out=encoded.held_out,
+        conditions=conditions,
     )
+
+
+def _conditions(settings: Settings, plan: Plan) -> list[dict[str, Any]]:
+    return describe_conditions(settings.mode, settings.input, plan.terms, plan.facts.factors)
 
 
 def _debug_dataset(job: _Job, encoded: _Encoded) -> Path | None:
@@ -256,6 +278,7 @@ def _debug_dataset(job: _Job, encoded: _Encoded) -> Path | None:
         encoded.cached,
         job.family,
         job.space.output,
+        mode=job.settings.mode,
         source=job.settings.data.debug_from,
         record=job.space.output / report.RECORD,
         device=job.accelerator.device,
@@ -280,7 +303,11 @@ def _open_logs(job: _Job, encoded: _Encoded) -> Iterator[report.Logs]:
         logs.add_event(report.describe_start(settings, step=start, processes=job.accelerator.num_processes))
         logs.add_event(
             report.describe_data(
-                num_clips, len(encoded.held_out), encoded.left_out, with_audio=encoded.cached.with_audio
+                num_clips,
+                len(encoded.held_out),
+                encoded.left_out,
+                with_audio=encoded.cached.with_audio,
+                given=[str(condition) for condition in settings.mode.conditions],
             )
         )
         yield logs
@@ -297,7 +324,9 @@ def _transformer(job: _Job) -> Iterator["nn.Module"]:
     with family.transformer(job.accelerator.device, job.dtype, gradient_checkpointing=checkpointing) as transformer:
         attach_lora(
             transformer,
-            family.lora_modules(settings.lora_targets(with_audio=job.plan.clips.with_audio)),
+            family.lora_modules(
+                settings.lora_targets(with_audio=job.plan.clips.with_audio), frozen=job.plan.terms.frozen
+            ),
             rank=settings.input.rank,
             alpha=settings.lora_alpha,
             dropout=settings.lora.dropout,
@@ -310,19 +339,21 @@ def _transformer(job: _Job) -> Iterator["nn.Module"]:
 
 def _previews(job: _Job, encoded: _Encoded, transformer: "nn.Module", logs: report.Logs) -> "Previews":
     from ltx_trainer.cache import digest_of
-    from ltx_trainer.validate import Previews, sampling_of
+    from ltx_trainer.validate import Previews, Showing, sampling_of
 
+    validation = job.settings.validation
     decoders = digest_of(job.family, "decoders", job.space.cache)
     return Previews(
         job.family,
         transformer,
         encoded.cached,
+        job.plan.preview_terms,
         sampling_of(job.settings, job.family),
         job.space.output / "previews",
         job.accelerator,
         base=f"{encoded.base} {decoders} {job.dtype}",
         on_render=logs.add_render,
-        beside_base=job.settings.validation.beside_base,
+        showing=Showing(validation.beside_base, validation.beside_input, validation.composite),
     )
 
 
@@ -335,6 +366,7 @@ def _train(job: _Job, encoded: _Encoded, transformer: "nn.Module", previews: "Pr
         transformer,
         encoded.cached,
         job.space.checkpoints,
+        terms=job.plan.terms,
         identity=encoded.identity,
         accelerator=job.accelerator,
         hooks=[Hook(job.settings.validation.interval, previews.render)],
@@ -357,8 +389,9 @@ def _export(
         render,
         job.space.output,
         # Of a mixed set, the videos' shape.
-        shape=max(shapes, key=lambda shape: shape.num_frames),
-        preview_shape=job.plan.preview_shape,
+        shape=max(shapes, key=lambda shape: shape.num_frames, default=None),
+        terms=job.plan.terms,
+        preview_terms=job.plan.preview_terms,
         with_audio=encoded.cached.with_audio,
         inference=asdict(sampling_of(job.settings, job.family)),
         debug_dataset=debug_dataset,
@@ -387,12 +420,35 @@ def _read_base(settings: Settings, space: Space) -> ModelFacts:
     return facts
 
 
-def _check_adapter(settings: Settings, facts: ModelFacts, *, with_audio: bool) -> None:
-    """Refuse an adapter that no block has or that a silent run cannot train, and a warm start that does not fit."""
+def _check_adapter(settings: Settings, facts: ModelFacts, terms: Terms, *, with_audio: bool) -> None:
+    """Refuse an adapter that no block has or that has nothing to learn from, and a warm start that does not fit."""
     groups = settings.lora_targets(with_audio=with_audio)
-    check_groups(groups, with_audio=with_audio)
+    check_groups(groups, with_video=settings.mode.has_video, with_audio=with_audio)
     if settings.model.lora is not None:
-        check_warm_start(settings.model.lora.expanduser(), lora_modules(groups, facts.num_blocks), settings.input.rank)
+        modules = lora_modules(groups, facts.num_blocks, terms.frozen)
+        check_warm_start(settings.model.lora.expanduser(), modules, settings.input.rank)
+
+
+def _terms(facts: ModelFacts, settings: Settings) -> tuple[Terms, Terms]:
+    """Settle what is given of the training clips and of the previews.
+
+    Without validation items, what would not fit a preview is no reason to refuse: those of the clips stand for it.
+
+    Raises:
+        GeometryError: A shape or a condition does not fit.
+    """
+    request, mode = settings.input, settings.mode
+    shape, preview_shape = None, None
+    if mode.has_video:
+        shape, preview_shape = _training_shape(facts, settings), _preview_shape(facts, settings)
+    size = None if shape is None else shape.size
+    terms = terms_of(mode, request, facts.factors, shape, trained_size=size)
+    try:
+        return terms, terms_of(mode, request, facts.factors, preview_shape, trained_size=size)
+    except GeometryError as error:
+        if not request.validation:
+            return terms, terms
+        raise GeometryError(f"In previews, {error}") from error
 
 
 def _training_shape(facts: ModelFacts, settings: Settings) -> ClipShape:

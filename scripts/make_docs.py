@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ltx_trainer.config import PreviewItem, Request, Settings, request_fields
-from ltx_trainer.modes import MODES
+from ltx_trainer.modes import ALIASES, MODES
 
 PAGE = Path(__file__).parents[1] / "docs/configuration.md"
 
@@ -84,12 +84,15 @@ def _request(schema: Mapping[str, Any]) -> Iterator[str]:
         kind, default = _type(field, schema), _default_by_mode(name, field)
         yield f"| `{name}` | {kind} | {default} | {_modes_of(name)} | {_text(field['description'])} |"
     item = schema["$defs"][PreviewItem.__name__]
-    yield "\nAn item of `validation` has:\n"
+    yield f"\nAn item of `validation` may have what follows. {_text(item['description'].partition('. ')[2])}\n"
     yield from _table(item["properties"], schema, required=item["required"])
-    yield "\n| mode | endpoint | what an item has |"
+    yield "\n| mode | endpoint | what an item has besides `prompt` |"
     yield "|---|---|---|"
     for mode in MODES:
-        yield f"| {mode.name} | `{mode.endpoint}` | {', '.join(f'`{name}`' for name in mode.preview_fields)} |"
+        items = [f"`{item.name}`{'' if item.required else ' (optional)'}: {item.takes}" for item in mode.item_fields]
+        yield f"| {mode.name} | `{mode.endpoint}` | {', '.join(items) or 'nothing'} |"
+    older = ", ".join(f"`{alias}`" for alias in ALIASES)
+    yield f"\nOlder names of endpoints are taken too: {older}."
 
 
 def _table(fields: Mapping[str, Any], schema: Mapping[str, Any], required: list[str] | None = None) -> Iterator[str]:
@@ -110,9 +113,15 @@ def _modes_of(name: str) -> str:
 
 
 def _default_by_mode(name: str, field: Mapping[str, Any]) -> str:
+    """Say the common default, and which modes have another."""
+    if any(name in mode.required_fields for mode in MODES):
+        return "required"
     common = _value(name, field["default"]) if "default" in field else "required"
-    others = [f"{mode.name}: {_value(name, mode.defaults[name])}" for mode in MODES if name in mode.defaults]
-    return "; ".join([common, *others])
+    by_value: dict[str, list[str]] = {}
+    for mode in MODES:
+        if name in mode.defaults and mode.defaults[name] != field.get("default"):
+            by_value.setdefault(_value(name, mode.defaults[name]), []).append(mode.name)
+    return "; ".join([common, *(f"{', '.join(modes)}: {value}" for value, modes in by_value.items())])
 
 
 def _type(field: Mapping[str, Any], schema: Mapping[str, Any]) -> str:

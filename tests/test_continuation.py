@@ -1,18 +1,35 @@
 """Which runs are one: what must agree before a checkpoint is continued."""
 
 import errno
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
-from ltx_trainer.artifacts import Clips, Role
+from ltx_trainer.artifacts import (
+    CachedExample,
+    CachedMedia,
+    CachedSet,
+    Clip,
+    Clips,
+    Footage,
+    MediaKind,
+    Role,
+    Soundtrack,
+    SourceFile,
+)
 from ltx_trainer.config import Settings
-from ltx_trainer.continuation import check_newest, newest_whole, run_identity
+from ltx_trainer.continuation import check_newest, encoded_identity, newest_whole, refuse_other_run, run_identity
 from ltx_trainer.errors import CheckpointError
+from ltx_trainer.geometry import ClipShape, FrameSize
+from ltx_trainer.modes import ENDPOINT
 from ltx_trainer.pipeline import Space, look
 from ltx_trainer.tensorfile import write_sealed_tensors, write_tensors
 from ltx_trainer.train.state import TrainingState, write_checkpoint
@@ -32,6 +49,14 @@ def clips(tmp_path_factory: pytest.TempPathFactory, load: Load) -> Clips:
         "training.checkpoint_interval=7",
         "training.keep_checkpoints=9",
         "validation.steps=3",
+        "validation.still_crf=20",
+        "validation.beside_input=false",
+        "validation.composite=false",
+        "input.validation=[]",
+        "input.validation_number_of_frames=17",
+        "input.validation_frame_rate=12",
+        "input.validation_resolution=high",
+        "input.stg_scale=0",
         "input.number_of_steps=9",
         "held_out.sigmas=[0.5]",
         "report.wandb_project=mine",
@@ -72,6 +97,107 @@ def test_what_changes_the_adapter_parts_two_runs(load: Load, clips: Clips, chang
     assert here[name] != there[name]
     # Alpha follows the rank where it is not given.
     assert {key for key in here if here[key] != there[key]} <= {name, "lora.alpha"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "before", "after"),
+    [
+        ("v2v", "reference_downscale_factor=1", "reference_downscale_factor=2"),
+        ("av2av", "reference_temporal_scale_factor=1", "reference_temporal_scale_factor=2"),
+        ("v2v", "first_frame_conditioning_p=0.1", "first_frame_conditioning_p=0.2"),
+        ("outpaint", "crop_top_left=[8, 8]", "crop_top_left=[0, 8]"),
+        ("outpaint", "crop_bottom_right=[48, 48]", "crop_bottom_right=[56, 48]"),
+        ("interpolate", "include_middle_keyframe=false", "include_middle_keyframe=true"),
+        ("extend-prefix", "conditioning_frames=9", "conditioning_frames=17"),
+        ("audio-extend-suffix", "conditioning_seconds=1", "conditioning_seconds=2"),
+        ("t2a", "audio_duration_seconds=5", "audio_duration_seconds=4"),
+    ],
+)
+def test_every_condition_of_a_mode_parts_two_runs(mode: str, before: str, after: str) -> None:
+    """A checkpoint holds the identity as JSON."""
+    found = [identity_in(mode, change) for change in (before, after)]
+
+    assert {name for name in found[0] if found[0][name] != found[1][name]} == {f"input.{after.partition('=')[0]}"}
+    assert found[0] == json.loads(json.dumps(found[0]))
+    refuse_other_run(Path("same"), found[0], identity_in(mode, before))
+
+
+def identity_in(mode: str, change: str) -> dict[str, Any]:
+    """Give the identity of a run without clips, as a checkpoint holds it."""
+    body = {"training_data_url": "clips.zip", "number_of_frames": 25}
+    if mode == "outpaint":
+        body |= {"crop_top_left": [8, 8], "crop_bottom_right": [48, 48]}
+    name, _, value = change.partition("=")
+    settings = Settings.model_validate({"endpoint": ENDPOINT + mode, "input": {**body, name: yaml.safe_load(value)}})
+    return json.loads(json.dumps(run_identity(settings, Clips((), (), with_audio=settings.mode.needs_audio), 1)))
+
+
+def test_an_older_name_of_the_endpoint_is_the_same_run() -> None:
+    assert identity_in("ic-lora/v2v", "rank=8") == identity_in("v2v", "rank=8")
+
+
+@pytest.mark.parametrize("role", [Role.REFERENCE, Role.MASK, Role.START, Role.LAST_KEYFRAME])
+def test_pictures_of_every_role_tell_two_clips_apart(load: Load, clips: Clips, role: Role) -> None:
+    first, other = clips.clips[:2]
+    target = first.footage[Role.TARGET]
+
+    def identity(footage: Footage) -> object:
+        return run_identity(load(), replace(clips, clips=(with_footage(first, role, footage),)), 1)["clips"]
+
+    changed = [
+        replace(target, source=other.footage[Role.TARGET].source),
+        replace(target, start_seconds=Fraction(1, 24)),
+        replace(target, shape=replace(target.shape, size=FrameSize(32, 32))),
+        replace(target, canvas=FrameSize(64, 48)),
+    ]
+    found = [identity(footage) for footage in (target, *changed)]
+    assert all(one != other for one, other in combinations(found, 2))
+    assert found[0] != run_identity(load(), replace(clips, clips=(first,)), 1)["clips"]
+
+
+def with_footage(clip: Clip, role: Role, footage: Footage) -> Clip:
+    return replace(clip, footage={**clip.footage, role: footage})
+
+
+def test_a_reference_sound_and_ranges_tell_two_clips_apart(load: Load, clips: Clips) -> None:
+    first = clips.clips[0]
+    sound = first.soundtrack[Role.TARGET]
+    variants = [
+        first,
+        replace(first, soundtrack={**first.soundtrack, Role.REFERENCE_SOUND: sound}),
+        replace(first, soundtrack={**first.soundtrack, Role.REFERENCE_SOUND: replace(sound, gain=0.5)}),
+        replace(first, ranges=((Fraction(0), Fraction(1, 8)),)),
+        replace(first, ranges=((Fraction(0), Fraction(1, 4)),)),
+    ]
+
+    found = [run_identity(load(), replace(clips, clips=(clip,)), 1)["clips"] for clip in variants]
+
+    assert all(one != other for one, other in combinations(found, 2))
+
+
+def test_clips_of_pictures_and_sound_alone_keep_the_digest_that_checkpoints_hold(load: Load) -> None:
+    """Recorded from the release before masks and references."""
+    source = SourceFile("a.mp4", Path("a.mp4"), "0" * 64, MediaKind.VIDEO)
+    shape = ClipShape(9, FrameSize(64, 96), Fraction(24))
+    footage = Footage(source, Fraction(1, 3), Fraction(9, 24), shape)
+    sound = Soundtrack(source, Fraction(1, 3), Fraction(9, 24), Fraction(9, 24), preserve_pitch=True, gain=0.5)
+    clip = Clip("a", "a bell", {Role.TARGET: footage}, {Role.TARGET: sound})
+
+    identity = run_identity(load(), Clips((clip,), (), with_audio=True), 1)
+
+    assert identity["clips"] == {"a": "98122517afbc96c7"}
+
+
+def test_every_tensor_of_a_clip_enters_what_it_became() -> None:
+    def named(**files: str) -> object:
+        video = {Role[role.upper()]: Path(stem) for role, stem in files.items()}
+        media = CachedMedia(video, {Role.TARGET: Path("sound")})
+        example = CachedExample("a", "a.mp4", "a bell", None, media, Path("prompt"))
+        return encoded_identity(CachedSet((example,), (), Path("empty"), Path("no"), (), with_audio=True, computed=0))
+
+    variants = [{"target": "1"}, {"target": "1", "mask": "2"}, {"target": "1", "mask": "3"}]
+    found = [named(**files) for files in variants]
+    assert all(one != other for one, other in combinations(found, 2))
 
 
 def test_held_out_clips_part_two_runs_but_not_when_they_are_measured(load: Load, clips: Clips) -> None:

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from ltx_trainer.config import Settings, load_settings
+from ltx_trainer.config import PreviewItem, Settings, load_settings
 from ltx_trainer.errors import TrainerError
-from ltx_trainer.modes import MODES
+from ltx_trainer.modes import ALIASES, MODES
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
@@ -73,6 +73,17 @@ def test_the_page_of_settings_has_every_setting_and_every_field() -> None:
         rows = page.partition(f"\n## `{name}`\n")[2].partition("\n## ")[0]
         assert [key for key in section.model_fields if f"\n| `{key}` |" not in rows] == []
     assert len(SECTIONS) > 10
+
+
+def test_the_page_of_settings_has_every_mode_and_every_field_of_its_items() -> None:
+    page = (ROOT / "docs/configuration.md").read_text()
+
+    for mode in MODES:
+        (row,) = re.findall(rf"^\| {mode.name} \| `{mode.endpoint}` \|.*$", page, flags=re.MULTILINE)
+        assert [item.name for item in mode.item_fields if f"`{item.name}`" not in row] == []
+    fields = PreviewItem.model_fields
+    assert [name for name in fields if f"\n| `{name}` |" not in page] == []
+    assert [alias for alias in ALIASES if f"`{alias}`" not in page] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

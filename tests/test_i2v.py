@@ -72,4 +72,5 @@ def test_there_are_previews_with_sound_before_and_after(output: Path) -> None:
     for path in (output / "previews").rglob("*.mp4"):
         with av.open(path) as container:
             assert container.streams.video[0].frames == 9
-            assert len(container.streams.audio) == 1
+            # What is given is a picture.
+            assert len(container.streams.audio) == (path.name != "input-1.mp4")

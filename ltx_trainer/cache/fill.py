@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -14,19 +14,22 @@ from torch import Tensor
 from ltx_trainer import media
 from ltx_trainer.artifacts import (
     CachedExample,
+    CachedMedia,
     CachedPreview,
     CachedSet,
     Clip,
     Clips,
     Footage,
     LeftOut,
+    MediaKind,
     Preview,
     Role,
     Soundtrack,
     SourceFile,
 )
-from ltx_trainer.cache.key import audio_key, prompt_key, video_key
+from ltx_trainer.cache.key import audio_key, mask_key, prompt_key, video_key
 from ltx_trainer.cache.store import TensorStore
+from ltx_trainer.conditions.masks import kept_cells
 from ltx_trainer.digests import FileDigests
 from ltx_trainer.errors import DatasetError, MediaError
 from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
@@ -36,8 +39,11 @@ logger = logging.getLogger(__name__)
 
 EMPTY_PROMPT = ""
 
-Codec = TypeVar("Codec", VideoCodec, AudioCodec)
+Codec = TypeVar("Codec", VideoCodec, AudioCodec, None)
 Item = TypeVar("Item")
+
+Place = tuple[str, Role]
+"""A part of a clip or a preview: whose, and what it is to it."""
 
 
 class Tracker(Protocol):
@@ -108,7 +114,7 @@ def fill_cache(
     accelerator: Accelerator,
     track: Tracker,
 ) -> CachedSet:
-    """Encode every caption, picture and sound of a run, one large component on the device at a time.
+    """Encode every caption, picture, mask and sound of a run, one large component on the device at a time.
 
     Each process encodes its share of what is not there yet; all of them give the same.
 
@@ -124,23 +130,17 @@ def fill_cache(
 
     Raises:
         DatasetError: The media of every clip failed.
+        MediaError: Those of a preview did.
         OutOfResources: The disk is full.
     """
     cache = _open_cache(family, folder, accelerator, track)
     captions = [clip.caption for clip in clips.clips]
     prompts = _fill_prompts(cache, [*captions, EMPTY_PROMPT, negative_prompt, *(item.prompt for item in previews)])
-    stills = {str(index): item.first_frame for index, item in enumerate(previews) if item.first_frame is not None}
-    first_frames, unreadable = _fill_video(cache, stills, still_crf=still_crf)
-    if unreadable:
-        raise MediaError("\n".join(unreadable.values()))
-    footage = {clip.name: clip.footage[Role.TARGET] for clip in clips.clips if clip.footage}
-    videos, no_video = _fill_video(cache, footage, still_crf=None)
-    soundtracks = {
-        clip.name: clip.soundtrack[Role.TARGET] for clip in clips.clips if clip.name in videos and clip.soundtrack
-    }
-    sounds, no_sound = _fill_audio(cache, soundtracks, footage)
-
-    failed = {**no_video, **no_sound}
+    items = {f"input.validation.{index}": item for index, item in enumerate(previews)}
+    shown, refused = _fill_media(cache, items, still_crf=still_crf)
+    if refused:
+        raise MediaError("\n".join(f"{name}: {reason}" for name, reason in refused.items()))
+    media_of, failed = _fill_media(cache, {clip.name: clip for clip in clips.clips}, still_crf=None)
     _report_failed(failed, len(clips.clips))
     return CachedSet(
         examples=tuple(
@@ -148,9 +148,8 @@ def fill_cache(
                 name=clip.name,
                 source=_source_of(clip).name,
                 caption=clip.caption,
-                shape=clip.footage[Role.TARGET].shape if clip.footage else None,
-                video=videos.get(clip.name),
-                audio=sounds.get(clip.name),
+                shape=clip.shape,
+                media=media_of[clip.name],
                 prompt=prompts[clip.caption],
             )
             for clip in clips.clips
@@ -160,8 +159,8 @@ def fill_cache(
         empty_prompt=prompts[EMPTY_PROMPT],
         negative_prompt=prompts[negative_prompt],
         previews=tuple(
-            CachedPreview(item.shape, prompts[item.prompt], first_frames.get(str(index)))
-            for index, item in enumerate(previews)
+            CachedPreview(item.shape, item.duration_seconds, shown[name], prompts[item.prompt])
+            for name, item in items.items()
         ),
         with_audio=clips.with_audio,
         computed=sum(together(lambda: cache.store.num_written)),
@@ -186,15 +185,15 @@ def _show_nothing(items: Iterable[Item], _what: str, _total: int) -> Iterable[It
 
 def _source_of(clip: Clip) -> SourceFile:
     """Give the file that the target is cut from."""
-    target = clip.footage[Role.TARGET] if clip.footage else clip.soundtrack[Role.TARGET]
-    return target.source
+    part = clip.footage if Role.TARGET in clip.footage else clip.soundtrack
+    return part[Role.TARGET].source
 
 
 def _report_failed(failed: Mapping[str, str], num_clips: int) -> None:
     """Say which clips are left out, or refuse if that is all of them."""
     if failed and len(failed) == num_clips:
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
-        raise DatasetError(f"None of the {num_clips} clips could be decoded:\n{reasons}")
+        raise DatasetError(f"None of the {num_clips} clips could be encoded:\n{reasons}")
     for name, reason in failed.items():
         logger.warning("%s is left out: %s", name, reason)
 
@@ -217,85 +216,136 @@ def _encode_prompts(cache: Cache, paths: Mapping[str, Path]) -> None:
             cache.store.write(paths[text], embeddings)
 
 
+def _fill_media(
+    cache: Cache, items: Mapping[str, Clip | Preview], *, still_crf: int | None
+) -> tuple[dict[str, CachedMedia], dict[str, str]]:
+    """Encode every part of clips or previews; give what they became, and the reason for each that failed in any part.
+
+    What has failed in one part is not tried in the next: first the masks, which cost least, then pictures and sound.
+    """
+    footage = {(name, role): part for name, item in items.items() for role, part in item.footage.items()}
+    soundtracks = {(name, role): part for name, item in items.items() for role, part in item.soundtrack.items()}
+    failed: dict[str, str] = {}
+    masks = _fill_masks(cache, {place: part for place, part in footage.items() if place[1] is Role.MASK}, failed)
+    pictures = {place: part for place, part in footage.items() if place[1] is not Role.MASK and place[0] not in failed}
+    videos = _fill_video(cache, pictures, failed, still_crf=still_crf)
+    sounds = _fill_audio(cache, {place: part for place, part in soundtracks.items() if place[0] not in failed}, failed)
+    there = {
+        name: CachedMedia(
+            video={role: (masks if role is Role.MASK else videos)[name, role] for role in item.footage},
+            audio={role: sounds[name, role] for role in item.soundtrack if (name, role) in sounds},
+            ranges=item.ranges,
+        )
+        for name, item in items.items()
+        if name not in failed
+    }
+    return there, {name: failed[name] for name in items if name in failed}
+
+
+@dataclass(frozen=True)
+class _Task(Generic[Codec]):
+    """One part to encode.
+
+    Attributes:
+        source: What it is made from.
+        path: Where its tensors lie or will lie.
+        encode: Makes them.
+    """
+
+    source: SourceFile
+    path: Path
+    encode: Callable[[Codec], Mapping[str, Tensor]]
+
+
+def _fill_masks(cache: Cache, masks: Mapping[Place, Footage], failed: dict[str, str]) -> dict[Place, Path]:
+    """Turn masks into kept cells; give the files, and add the reason for each that failed to `failed`."""
+    factors = cache.family.facts.factors
+
+    def task(mask: Footage) -> _Task[None]:
+        def encode(_: None) -> dict[str, Tensor]:
+            return {"kept": kept_cells(torch.from_numpy(media.read_pictures(mask)), factors)}
+
+        return _Task(mask.source, cache.store.path("mask", mask_key(mask, factors)), encode)
+
+    return _fill(cache, "mask", {place: task(mask) for place, mask in masks.items()}, lambda _: nullcontext(), failed)
+
+
 def _fill_video(
-    cache: Cache, footage: Mapping[str, Footage], *, still_crf: int | None
-) -> tuple[dict[str, Path], dict[str, str]]:
-    """Encode pictures; give the files, and the reason for each that failed."""
+    cache: Cache, footage: Mapping[Place, Footage], failed: dict[str, str], *, still_crf: int | None
+) -> dict[Place, Path]:
+    """Encode pictures; give the files, and add the reason for each that failed to `failed`."""
     if not footage:
-        return {}, {}
+        return {}
     weights = cache.weights("vae")
 
-    def encode(codec: VideoCodec, name: str) -> Tensor:
-        return codec.encode(torch.from_numpy(media.read_pictures(footage[name], still_crf=still_crf)))
+    def task(part: Footage) -> _Task[VideoCodec]:
+        crf = still_crf if part.source.kind is MediaKind.IMAGE else None
 
-    return _fill_latents(
-        cache,
-        "video",
-        {name: item.source for name, item in footage.items()},
-        {name: video_key(item, weights, still_crf) for name, item in footage.items()},
-        cache.family.video_codec,
-        encode,
-    )
+        def encode(codec: VideoCodec) -> dict[str, Tensor]:
+            return {"latents": codec.encode(torch.from_numpy(media.read_pictures(part, still_crf=crf)))}
+
+        return _Task(part.source, cache.store.path("video", video_key(part, weights, crf)), encode)
+
+    tasks = {place: task(part) for place, part in footage.items()}
+    return _fill(cache, "video", tasks, cache.family.video_codec, failed)
 
 
-def _fill_audio(
-    cache: Cache, soundtracks: Mapping[str, Soundtrack], footage: Mapping[str, Footage]
-) -> tuple[dict[str, Path], dict[str, str]]:
-    """Encode sounds, as long as their pictures; give the files, and the reason for each that failed."""
+def _fill_audio(cache: Cache, soundtracks: Mapping[Place, Soundtrack], failed: dict[str, str]) -> dict[Place, Path]:
+    """Encode sounds, as long as what they go with; give the files, and add the reason for each that failed."""
     audio = cache.family.facts.audio
     if not soundtracks or audio is None:
-        return {}, {}
+        return {}
     weights = cache.weights("audio_vae")
-    lengths = {name: footage[name].shape.num_audio_tokens(audio.tokens_per_second) for name in soundtracks}
 
-    def encode(codec: AudioCodec, name: str) -> Tensor:
-        return codec.encode(torch.from_numpy(media.read_sound(soundtracks[name], audio.rate_hz)), lengths[name])
+    def task(part: Soundtrack) -> _Task[AudioCodec]:
+        # Halves round to even, as in the model's own sampler.
+        num_tokens = round(part.duration_seconds * audio.tokens_per_second)
 
-    return _fill_latents(
-        cache,
-        "audio",
-        {name: item.source for name, item in soundtracks.items()},
-        {name: audio_key(item, weights, lengths[name]) for name, item in soundtracks.items()},
-        cache.family.audio_codec,
-        encode,
-    )
+        def encode(codec: AudioCodec) -> dict[str, Tensor]:
+            return {"latents": codec.encode(torch.from_numpy(media.read_sound(part, audio.rate_hz)), num_tokens)}
+
+        return _Task(part.source, cache.store.path("audio", audio_key(part, weights, num_tokens)), encode)
+
+    tasks = {place: task(part) for place, part in soundtracks.items()}
+    return _fill(cache, "audio", tasks, cache.family.audio_codec, failed)
 
 
-def _fill_latents(
+def _fill(
     cache: Cache,
     kind: str,
-    sources: Mapping[str, SourceFile],
-    keys: Mapping[str, str],
+    tasks: Mapping[Place, _Task[Codec]],
     open_codec: Callable[[torch.device], AbstractContextManager[Codec]],
-    encode: Callable[[Codec, str], Tensor],
-) -> tuple[dict[str, Path], dict[str, str]]:
-    """Encode what is missing, each distinct key once; give the files by clip, and the reasons of those that failed."""
-    paths = {name: cache.store.path(kind, key) for name, key in keys.items()}
-    shares = together(lambda: _encode_latents(cache, kind, sources, paths, open_codec, encode))
+    failed: dict[str, str],
+) -> dict[Place, Path]:
+    """Encode what is missing, each distinct file once; give the files, and add the reasons of those that failed."""
+    if not tasks:
+        return {}
+    shares = together(lambda: _encode(cache, kind, tasks, open_codec))
     reasons = {path: reason for share in shares for path, reason in share.items()}
-    there = {name: path for name, path in paths.items() if path not in reasons}
-    return there, {name: reasons[path] for name, path in paths.items() if path in reasons}
+    for (name, _), task in tasks.items():
+        if task.path in reasons:
+            failed.setdefault(name, reasons[task.path])
+    return {place: task.path for place, task in tasks.items() if task.path not in reasons}
 
 
-def _encode_latents(
+def _encode(
     cache: Cache,
     kind: str,
-    sources: Mapping[str, SourceFile],
-    paths: Mapping[str, Path],
+    tasks: Mapping[Place, _Task[Codec]],
     open_codec: Callable[[torch.device], AbstractContextManager[Codec]],
-    encode: Callable[[Codec, str], Tensor],
 ) -> dict[Path, str]:
     """Encode what is missing of this process's share; give the reason for each file that cannot be."""
-    own = cache.own_share(paths.values())
-    missing = {path: name for name, path in paths.items() if path in own and not path.is_file()}
-    logger.info("%s: %d clips, %d to encode%s.", kind.capitalize(), len(paths), len(missing), cache.whose)
+    own = cache.own_share(task.path for task in tasks.values())
+    missing = {task.path: task for task in tasks.values() if task.path in own and not task.path.is_file()}
+    num_clips = len({name for name, _ in tasks})
+    logger.info("%s: %d clips, %d to encode%s.", kind.capitalize(), num_clips, len(missing), cache.whose)
     reasons: dict[Path, str] = {}
     if missing:
         with open_codec(cache.accelerator.device) as codec:
-            for path, name in cache.track(missing.items(), kind, len(missing)):
+            for path, task in cache.track(missing.items(), kind, len(missing)):
                 try:
-                    _check_unchanged(sources[name], cache.digests)
-                    cache.store.write(path, {"latents": encode(codec, name)})
+                    _check_unchanged(task.source, cache.digests)
+                    cache.store.write(path, task.encode(codec))
                 except MediaError as error:
                     reasons[path] = str(error)
     return reasons

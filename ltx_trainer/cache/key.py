@@ -7,12 +7,16 @@ from functools import cache
 from importlib.metadata import version
 
 from ltx_trainer.artifacts import Footage, Soundtrack
+from ltx_trainer.geometry import ScaleFactors
 
 DECODING = 1
 """Raised whenever the decoding of media changes what the same facts give."""
 
 ENCODING = 1
 """Raised whenever prompts, codecs or the log-mel spectrogram change what the same facts give."""
+
+MASKING = 1
+"""Raised whenever the same pixels of a mask come to keep other cells."""
 
 Fact = str | int | float | bool | Fraction | None
 
@@ -47,6 +51,25 @@ def video_key(footage: Footage, weights: str, still_crf: int | None) -> str:
         size=str(footage.shape.size),
         still_crf=still_crf,
         weights=weights,
+        # Only where there is one, so that the names of what has none stay as they were.
+        **({} if footage.canvas is None else {"canvas": str(footage.canvas)}),
+    )
+
+
+def mask_key(footage: Footage, factors: ScaleFactors) -> str:
+    """Name the kept cells of a mask by which frames are taken, at what size, and the cells; no weights enter."""
+    return tensor_key(
+        "mask",
+        decoding=DECODING,
+        masking=MASKING,
+        source=footage.source.sha256,
+        kind=footage.source.kind,
+        start=footage.start_seconds,
+        span=footage.span_seconds,
+        num_frames=footage.shape.num_frames,
+        size=str(footage.shape.size),
+        canvas=None if footage.canvas is None else str(footage.canvas),
+        cell=f"{factors.frames}x{factors.rows}x{factors.columns}",
     )
 
 

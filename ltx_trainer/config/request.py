@@ -4,16 +4,22 @@ One class holds every field of every mode; the row of the mode says which of the
 differ. Limits are the hosted ones where they protect the model, wider where they only protect the hosted machine.
 """
 
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
+from ltx_trainer.artifacts import Range
+from ltx_trainer.config.ranges import parse_ranges
 from ltx_trainer.errors import GeometryError
 from ltx_trainer.geometry import check_num_frames
-from ltx_trainer.modes import AUDIO_FIELDS, Mode
+from ltx_trainer.modes import MODES, Condition, Mode
 
 REQUEST_FRAMES_FACTOR = 8
 """A request's frame counts are this * k + 1, whatever the model."""
+
+MAX_CONDITIONING_FRAMES = 121
 
 NEGATIVE_PROMPT = (
     "blurry, out of focus, overexposed, underexposed, low contrast, washed out colors, excessive noise, grainy "
@@ -29,7 +35,8 @@ NEGATIVE_PROMPT = (
     "filters, or AI artifacts."
 )
 
-MODE_FIELDS = AUDIO_FIELDS | {"first_frame_conditioning_p"}
+MODE_FIELDS = frozenset[str]().union(*(mode.fields for mode in MODES))
+"""Fields that only some modes have."""
 
 
 class Section(BaseModel):
@@ -55,20 +62,67 @@ Resolution = Literal["low", "medium", "high"]
 AspectRatio = Literal["16:9", "1:1", "9:16"]
 
 
+def _seconds_of_ranges(value: object) -> object:
+    return None if value is None else tuple((float(begin), float(end)) for begin, end in parse_ranges(value))
+
+
+Source = Annotated[str, Field(min_length=1)]
+"""A path, a file: or http(s) URL, or a base64 data URI."""
+
+TimeRanges = Annotated[tuple[tuple[float, float], ...], BeforeValidator(_seconds_of_ranges)]
+Factor = Annotated[int, Field(ge=1, le=8)]
+Corner = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+
+
 class PreviewItem(Section):
-    """One validation item."""
+    """One validation item. Files are given as a path, a file: or http(s) URL, or a base64 data URI."""
 
     prompt: Annotated[str, Field(min_length=1)]
     """What is asked for."""
 
-    image_url: str | None = None
-    """The image that stands in the first frame: a path, a file: or http(s) URL, or a base64 data URI."""
+    image_url: Source | None = None
+    """The image that stands in the first frame."""
+
+    video_url: Source | None = None
+    """The video that is inpainted, outpainted, extended or given a sound; of outpaint with its full canvas."""
+
+    mask_url: Source | None = None
+    """Image or video: white is generated, black is kept. It may have any size."""
+
+    reference_video_url: Source | None = None
+    """The video that guides the preview."""
+
+    reference_audio_url: Source | None = None
+    """The sound, or video with sound, that guides the preview. None in av2av: the sound of the reference video."""
+
+    audio_url: Source | None = None
+    """The sound, or video with sound, that is given, extended or inpainted."""
+
+    start_image_url: Source | None = None
+    """The first keyframe."""
+
+    end_image_url: Source | None = None
+    """The last keyframe."""
+
+    middle_image_url: Source | None = None
+    """The middle keyframe, where `include_middle_keyframe` is on."""
+
+    time_ranges: Annotated[
+        TimeRanges | None, Field(validation_alias=AliasChoices("time_ranges", "mask_ranges", "ranges"))
+    ] = None
+    """Seconds of the sound that are generated again, such as `[[1.0, 2.0]]`. `mask_ranges` and `ranges` are taken
+    too."""
+
+    @property
+    def exact_ranges(self) -> tuple[Range, ...]:
+        """The time ranges as exact numbers, in order; none if there are none."""
+        return tuple((Fraction(str(begin)), Fraction(str(end))) for begin, end in self.time_ranges or ())
 
 
 class Request(Section):
     """The `input` of a run."""
 
-    training_data_url: Annotated[str, Field(min_length=1)]
+    training_data_url: Source
     """The training data: a zip, tar or tar.gz, or a folder; as a path, a file: or http(s) URL, or a base64 data URI."""
 
     rank: Rank = 32
@@ -119,6 +173,31 @@ class Request(Section):
     first_frame_conditioning_p: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of training samples whose first frame is given."""
 
+    reference_downscale_factor: Factor = 1
+    """How many times smaller than the target the reference is in width and height. Both sizes are then still multiples
+    of 32."""
+
+    reference_temporal_scale_factor: Factor = 1
+    """Of how many frames of the target the reference has one. It divides (`number_of_frames` - 1) / 8."""
+
+    crop_top_left: Corner | None = None
+    """`[x, y]` where the kept rectangle begins, in pixels of the training frame; snapped inward to multiples of 32."""
+
+    crop_bottom_right: Corner | None = None
+    """`[x, y]` where the kept rectangle ends, in pixels of the training frame; snapped inward to multiples of 32."""
+
+    include_middle_keyframe: bool = False
+    """Give the middle frame too. Then every validation item has `middle_image_url`."""
+
+    conditioning_frames: Annotated[int, Field(ge=REQUEST_FRAMES_FACTOR, le=MAX_CONDITIONING_FRAMES)] = 9
+    """Frames that are given: 8 * k + 1 of a prefix, 8 * k of a suffix; fewer than the clips and previews have."""
+
+    audio_duration_seconds: Annotated[float, Field(ge=0.5, le=60)] = 5.0
+    """Seconds of each training clip and preview of sound."""
+
+    conditioning_seconds: Annotated[float, Field(ge=0.1, le=30)] = 1.0
+    """Seconds of sound that are given; fewer than `audio_duration_seconds`."""
+
     validation: tuple[PreviewItem, ...] = ()
     """What is rendered as a preview."""
 
@@ -155,13 +234,106 @@ def request_fields(mode: Mode) -> tuple[str, ...]:
     return tuple(name for name in Request.model_fields if name not in MODE_FIELDS or name in mode.fields)
 
 
-def preview_problem(mode: Mode, item: PreviewItem) -> str | None:
-    """Say what keeps a validation item from being one of this mode; None if nothing does."""
+def default_of(mode: Mode, name: str) -> object:
+    """Give what a request field is in a mode where a request leaves it out; None if it must not."""
+    field = Request.model_fields[name]
+    return mode.defaults.get(name, None if field.is_required() else field.default)
+
+
+def request_problem(mode: Mode, request: Request) -> str | None:
+    """Say what keeps a request from being one of this mode; None if nothing does."""
+    return next(_request_problems(mode, request), None)
+
+
+def preview_problem(mode: Mode, item: PreviewItem, *, with_middle: bool) -> str | None:
+    """Say what keeps a validation item from being one of this mode; None if nothing does.
+
+    Args:
+        mode: Of the run.
+        item: Of the request.
+        with_middle: Whether the middle keyframe is given too.
+    """
+    problem = next(_item_problems(mode, item, with_middle=with_middle), None)
+    if problem is None:
+        return None
+    others = [
+        other.name
+        for other in MODES
+        if other is not mode and next(_item_problems(other, item, with_middle=None), None) is None
+    ]
+    return f"{problem}. As it stands it is an item of {' or '.join(others)}" if others else problem
+
+
+def _request_problems(mode: Mode, request: Request) -> Iterator[str]:
+    given = request.model_fields_set
+    for name in sorted(given.difference(request_fields(mode))):
+        having = [other.name for other in MODES if name in request_fields(other)]
+        yield f"input.{name} is not a field of {mode.endpoint}; it is one of {', '.join(having)}"
+    for name in mode.required_fields:
+        if getattr(request, name) is None:
+            yield f"input.{name} is missing, which {mode.name} needs: {_described(name)}"
+    if "conditioning_frames" in mode.fields:
+        yield from _conditioning_problems(mode, request)
+    if "conditioning_seconds" in mode.fields and request.conditioning_seconds >= request.audio_duration_seconds:
+        yield (
+            f"input.conditioning_seconds {request.conditioning_seconds:g} must be less than "
+            f"input.audio_duration_seconds {request.audio_duration_seconds:g}, or nothing is left to generate; "
+            f"{request.audio_duration_seconds / 2:g} works"
+        )
+    for index, item in enumerate(request.validation):
+        if problem := preview_problem(mode, item, with_middle=request.include_middle_keyframe):
+            yield f"input.validation.{index}: {problem}"
+
+
+def _conditioning_problems(mode: Mode, request: Request) -> Iterator[str]:
+    count = request.conditioning_frames
+    rest = 1 if Condition.PREFIX in mode.conditions else 0
+    known = range(REQUEST_FRAMES_FACTOR + rest, MAX_CONDITIONING_FRAMES + 1, REQUEST_FRAMES_FACTOR)
+    if count not in known:
+        near = sorted(sorted(known, key=lambda number: abs(number - count))[:2])
+        rule = f"{REQUEST_FRAMES_FACTOR} * k{' + 1' if rest else ''}"
+        yield (
+            f"input.conditioning_frames {count} does not fit {mode.name}, which takes {rule}. "
+            f"Nearest: {near[0]} or {near[1]}"
+        )
+    lengths = {"number_of_frames": request.number_of_frames}
+    if request.validation:
+        lengths["validation_number_of_frames"] = request.validation_number_of_frames
+    for name, num_frames in lengths.items():
+        if count >= num_frames:
+            below = [number for number in known if number < num_frames]
+            works = (
+                f"{below[-1]} works" if below else f"{name} {known[0] + (REQUEST_FRAMES_FACTOR if rest else 1)} works"
+            )
+            yield (
+                f"input.conditioning_frames {count} must be less than input.{name} {num_frames}, or nothing is left to "
+                f"generate; {works}"
+            )
+
+
+def _item_problems(mode: Mode, item: PreviewItem, *, with_middle: bool | None) -> Iterator[str]:
+    """Say what is wrong with an item; with the middle keyframe wanted, refused, or as it comes."""
     given = {name for name in PreviewItem.model_fields if getattr(item, name) is not None}
-    missing = [name for name in mode.preview_fields if name not in given]
-    if missing:
-        return f"{missing[0]} is missing; an item of {mode.name} has {' and '.join(mode.preview_fields)}"
-    extra = sorted(given.difference(mode.preview_fields))
-    if extra:
-        return f"{extra[0]} has no meaning in {mode.name}, whose items have {' and '.join(mode.preview_fields)} only"
-    return None
+    required = ["prompt", *(field.name for field in mode.item_fields if field.required)]
+    optional = [field.name for field in mode.item_fields if not field.required]
+    has = f"has {_listed(required)}{f', and may have {_listed(optional)}' if optional else ''}"
+    for name in required:
+        if name not in given:
+            yield f"{name} is missing; an item of {mode.name} {has}"
+    for name in sorted(given.difference(required, optional)):
+        yield f"{name} has no meaning in {mode.name}, whose item {has}{'' if optional else ' only'}"
+    if "middle_image_url" in optional and with_middle is not None and with_middle != ("middle_image_url" in given):
+        yield (
+            "middle_image_url is missing, which input.include_middle_keyframe: true needs of every item"
+            if with_middle
+            else "middle_image_url has no meaning without input.include_middle_keyframe: true"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _described(name: str) -> str:
+    return " ".join((Request.model_fields[name].description or "").split()).rstrip(".")

@@ -7,7 +7,7 @@ from packaging.version import InvalidVersion, Version
 from pydantic import Field, field_validator, model_validator
 
 from ltx_trainer import __version__
-from ltx_trainer.config.request import Request, Section, preview_problem, request_fields
+from ltx_trainer.config.request import Request, Section, request_problem
 from ltx_trainer.modes import Mode, find_mode
 
 MIN_PRODIGY_RATE = 0.1
@@ -196,6 +196,14 @@ class ValidationSection(Section):
     """Show what the LoRA changed: in the joined preview each item stands right of itself at step 0, and its own sound
     is heard. Where step 0 was not rendered with the same settings, as after a change of prompts, it stands alone."""
 
+    beside_input: bool = True
+    """Show what was given: in the joined preview it stands left of the item, grey where nothing is given; of sounds it
+    comes first, with half a second of silence after it."""
+
+    composite: bool = True
+    """Show what is kept of an input as the input itself, after its round trip through the VAE, and not as it is decoded
+    together with what was generated around it."""
+
 
 class HeldOutSection(Section):
     """Clips that are never trained on, whose loss shows when training goes too far."""
@@ -313,12 +321,8 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _hold_together(self) -> Self:
-        foreign = sorted(self.input.model_fields_set.difference(request_fields(self.mode)))
-        if foreign:
-            raise ValueError(f"input.{foreign[0]} is not a field of {self.endpoint}")
-        for index, item in enumerate(self.input.validation):
-            if problem := preview_problem(self.mode, item):
-                raise ValueError(f"input.validation.{index}: {problem}")
+        if problem := request_problem(self.mode, self.input):
+            raise ValueError(problem)
         if self.optimizer.warmup_steps >= self.input.number_of_steps:
             raise ValueError(
                 f"optimizer.warmup_steps {self.optimizer.warmup_steps} must be less than "

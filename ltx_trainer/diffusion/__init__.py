@@ -6,8 +6,10 @@ from ltx_trainer.diffusion.flow import (
     clean_estimate,
     euler_step,
     flow_loss,
+    freeze,
     generated_stream,
-    give_first_frame,
+    give,
+    join,
 )
 from ltx_trainer.diffusion.guidance import GuidanceScales, guide
 from ltx_trainer.diffusion.schedule import draw_sigmas, sampling_sigmas, shifted_logit_normal
@@ -33,9 +35,11 @@ __all__ = [
     "draw_sigmas",
     "euler_step",
     "flow_loss",
+    "freeze",
     "generated_stream",
-    "give_first_frame",
+    "give",
     "guide",
+    "join",
     "sampling_sigmas",
     "shifted_logit_normal",
     "video_coordinates",

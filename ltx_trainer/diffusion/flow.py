@@ -16,28 +16,42 @@ from ltx_trainer.diffusion.tokens import ModelStream
 
 @dataclass(frozen=True)
 class Stream:
-    """One modality of a batch before noise.
+    """One modality of a batch before noise: the target's tokens, then those that are joined to it.
 
     Attributes:
         clean: Latents as tokens `[b n c]`; what stands at tokens that are not given matters in training only.
         given: True where the token is a condition `[b n]`.
         coordinates: Where each token stands `[b a n 2]`.
+        num_joined: How many of the tokens, at the end, are not the target's.
+        frozen: Whether the whole stream is given; its noise level is then 0 too.
     """
 
     clean: Tensor
     given: Tensor
     coordinates: Tensor
+    num_joined: int = 0
+    frozen: bool = False
+
+    @property
+    def num_target(self) -> int:
+        """How many of the tokens are the target's own; they come first."""
+        return self.clean.shape[1] - self.num_joined
 
     def to(self, device: torch.device) -> "Stream":
         """Give the stream on a device."""
-        return Stream(self.clean.to(device), self.given.to(device), self.coordinates.to(device))
+        return replace(
+            self,
+            clean=self.clean.to(device),
+            given=self.given.to(device),
+            coordinates=self.coordinates.to(device),
+        )
 
     def at(self, tokens: Tensor, sigma: Tensor) -> ModelStream:
         """Show the model `tokens` at noise level `sigma` `[b]`, with every given token clean at timestep 0."""
         return ModelStream(
             tokens=torch.where(self.given[..., None], self.clean, tokens),
             timesteps=torch.where(self.given, torch.zeros_like(sigma)[:, None], sigma[:, None]),
-            sigma=sigma,
+            sigma=torch.zeros_like(sigma) if self.frozen else sigma,
             coordinates=self.coordinates,
         )
 
@@ -57,16 +71,34 @@ def generated_stream(clean: Tensor, coordinates: Tensor) -> Stream:
     )
 
 
-def give_first_frame(stream: Stream, tokens_per_frame: int, chosen: Tensor) -> Stream:
-    """Give the tokens of latent frame 0 in the samples that are `chosen` `[b]`.
+def give(stream: Stream, tokens: Tensor) -> Stream:
+    """Give more of the target's tokens, those that are true in `tokens` `[b n]`."""
+    assert stream.num_joined == 0, "tokens are given before others are joined"
+    return replace(stream, given=stream.given | tokens.to(stream.given.device))
 
-    A one-frame sample is never chosen: nothing would be left to generate.
+
+def join(stream: Stream, clean: Tensor, coordinates: Tensor) -> Stream:
+    """Join given tokens that are not the target's, such as those of a reference.
+
+    Args:
+        stream: What they are joined to.
+        clean: `[b n c]`.
+        coordinates: `[a n 2]`, the same for every sample.
     """
-    if stream.clean.shape[1] <= tokens_per_frame:
-        return stream
-    given = stream.given.clone()
-    given[:, :tokens_per_frame] |= chosen.to(given.device)[:, None]
-    return replace(stream, given=given)
+    batch, num_tokens, _ = clean.shape
+    beside = coordinates.to(clean.device).expand(batch, *coordinates.shape)
+    return replace(
+        stream,
+        clean=torch.cat([stream.clean, clean], dim=1),
+        given=torch.cat([stream.given, stream.given.new_ones(batch, num_tokens)], dim=1),
+        coordinates=torch.cat([stream.coordinates, beside], dim=2),
+        num_joined=stream.num_joined + num_tokens,
+    )
+
+
+def freeze(stream: Stream) -> Stream:
+    """Give the whole of a stream."""
+    return replace(stream, given=torch.ones_like(stream.given), frozen=True)
 
 
 def add_noise(stream: Stream, noise: Tensor, sigma: Tensor) -> ModelStream:

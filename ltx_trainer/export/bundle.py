@@ -17,6 +17,7 @@ from torch import Tensor
 from ltx_trainer import __version__
 from ltx_trainer.artifacts import Adapter, Bundle, Render
 from ltx_trainer.atomic import whole_file, write_text
+from ltx_trainer.conditions import Terms, describe_conditions
 from ltx_trainer.config import Settings
 from ltx_trainer.errors import CheckpointError, ConfigError
 from ltx_trainer.export.check import check_lora
@@ -33,8 +34,9 @@ def write_bundle(
     render: Render | None,
     folder: Path,
     *,
-    shape: ClipShape,
-    preview_shape: ClipShape,
+    shape: ClipShape | None,
+    terms: Terms,
+    preview_terms: Terms,
     with_audio: bool,
     inference: Mapping[str, Any],
     debug_dataset: Path | None = None,
@@ -47,8 +49,9 @@ def write_bundle(
         adapter: The trained adapter.
         render: The last preview; None in a run without validation items.
         folder: The run's output.
-        shape: What a training clip was.
-        preview_shape: What a preview was.
+        shape: What a training clip was; None in a mode without video.
+        terms: What was given of it.
+        preview_terms: What was given of a preview.
         with_audio: Whether sound was trained.
         inference: Recommended sampling settings, written into the config file.
         debug_dataset: The archive of what training saw, if there is one.
@@ -60,28 +63,32 @@ def write_bundle(
     """
     lora, config = folder / "lora.safetensors", folder / "config.json"
     scale = settings.lora_alpha / settings.input.rank
-    modules = family.lora_modules(settings.lora_targets(with_audio=with_audio))
+    modules = family.lora_modules(settings.lora_targets(with_audio=with_audio), frozen=terms.frozen)
     expected = [f"diffusion_model.{family.published_name(module)}.lora_{m}.weight" for module in modules for m in "AB"]
     weights = _adapter_weights(adapter)
     published = {
         _published_key(family, name): _published_tensor(name, weight, scale) for name, weight in weights.items()
     }
     facts = _config(settings, family, adapter, with_audio=with_audio) | {
-        "training": _geometry(shape),
+        "conditions": describe_conditions(settings.mode, settings.input, terms, family.facts.factors),
+        "training": _geometry(shape, terms),
         "inference": {
-            **_geometry(preview_shape),
+            **_geometry(preview_terms.shape, preview_terms),
             **inference,
             "lora_scale": 1.0,
             "negative_prompt": settings.input.validation_negative_prompt,
         },
     }
-    content = tensor_bytes(published, _metadata(settings, family, adapter, with_audio=with_audio))
+    metadata = _metadata(settings, family, adapter, with_audio=with_audio) | _reference_factors(settings, terms)
+    content = tensor_bytes(published, metadata)
     # The file takes its name only after the check: a LoRA that lies there is one that works.
     with whole_file(lora) as unchecked:
         unchecked.write_bytes(content)
         check_lora(unchecked, expected)
     write_text(config, json.dumps({**facts, "lora_sha256": hashlib.sha256(content).hexdigest()}, indent=2) + "\n")
-    return Bundle(lora, config, None if render is None else render.joined, debug_dataset)
+    joined, makes_pictures = None if render is None else render.joined, settings.mode.generates_video
+    video, audio = (joined, None) if makes_pictures else (None, joined)
+    return Bundle(lora, config, video, audio, debug_dataset)
 
 
 def _adapter_weights(adapter: Adapter) -> dict[str, Tensor]:
@@ -118,7 +125,19 @@ def _metadata(settings: Settings, family: Family, adapter: Adapter, *, with_audi
     }
 
 
-def _geometry(shape: ClipShape) -> dict[str, Any]:
+def _reference_factors(settings: Settings, terms: Terms) -> dict[str, str]:
+    """Say how much smaller and slower than its output an inference endpoint makes a reference."""
+    if terms.shape is None or Condition.REFERENCE not in settings.mode.conditions:
+        return {}
+    return {
+        "reference_downscale_factor": str(terms.reference_space),
+        "reference_temporal_scale_factor": str(terms.reference_time),
+    }
+
+
+def _geometry(shape: ClipShape | None, terms: Terms) -> dict[str, Any]:
+    if shape is None:
+        return {"duration_seconds": float(terms.duration_seconds)}
     return {
         "num_frames": shape.num_frames,
         "frame_rate": float(shape.frame_rate),
@@ -140,7 +159,6 @@ def _config(settings: Settings, family: Family, adapter: Adapter, *, with_audio:
         "steps": adapter.step,
         "trigger_phrase": request.trigger_phrase,
         "with_audio": with_audio,
-        "conditions": _conditions(settings),
     }
 
 
@@ -157,9 +175,3 @@ def _warm_start(settings: Settings) -> dict[str, str] | None:
             f"model.lora {path} cannot be read any more: {error.strerror}. Put it back and run again; training goes on "
             "from its last checkpoint."
         ) from error
-
-
-def _conditions(settings: Settings) -> list[dict[str, Any]]:
-    """Say what was given of the clips, and in what share of the samples."""
-    shares = {Condition.FIRST_FRAME: settings.input.first_frame_conditioning_p}
-    return [{"condition": str(condition), "share": shares[condition]} for condition in settings.mode.conditions]

@@ -4,8 +4,8 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,12 +14,15 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ltx_trainer import media
-from ltx_trainer.artifacts import CachedExample, CachedSet, Clip, Clips, MediaKind, Role, SourceFile
+from ltx_trainer.artifacts import KEYFRAMES, CachedExample, CachedSet, Clip, Clips, MediaKind, Role, SourceFile
 from ltx_trainer.atomic import make_folder, whole_file
 from ltx_trainer.errors import MediaError
-from ltx_trainer.models.family import Family
+from ltx_trainer.geometry import ScaleFactors
+from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
+from ltx_trainer.modes import Mode
 from ltx_trainer.tensorfile import read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
@@ -28,6 +31,12 @@ CRF = 10
 """H.264 quality at which nobody sees a difference."""
 
 INDEX = "dataset.json"
+
+KEYFRAMES_FILE = "keyframes.zip"
+"""In an archive of its own, because images beside its clips are refused in a mode of keyframes."""
+
+HEARD_WITH = {Role.REFERENCE: Role.REFERENCE_SOUND}
+"""The sound that goes with pictures, where it has another role."""
 
 Shown = Literal["sources", "latents"]
 
@@ -38,11 +47,15 @@ def write_debug_dataset(
     family: Family,
     folder: Path,
     *,
+    mode: Mode,
     source: Shown,
     record: Path,
     device: torch.device,
 ) -> Path:
-    """Write `debug_dataset.zip`: each clip's pictures with their sound, its caption, and its exact samples.
+    """Write `debug_dataset.zip`: all that each clip is made of, laid out to be trained on again by the same mode.
+
+    These are its pictures with their sound, its caption, its exact samples and, where it has them, its reference, mask
+    and seconds. Keyframes, which the mode takes from its clips, are in a `keyframes.zip` in it, to be looked at.
 
     A clip is made and packed before the next one is begun. Equal content has equal bytes. An archive that was made from
     the same tensors before is left as it is.
@@ -52,6 +65,7 @@ def write_debug_dataset(
         cached: What was encoded; nothing else is shown.
         family: Decodes latents.
         folder: Where the archive goes.
+        mode: Of the run; says what the files are called.
         source: What is shown: pictures and sound as they were encoded, or decoded again from the cached latents.
         record: The run's `dataset.json`, which becomes the archive's.
         device: Where to decode latents.
@@ -75,8 +89,12 @@ def write_debug_dataset(
     pairs = [(by_name[example.name], example) for example in examples]
     with _scratch(folder) as scratch, whole_file(path) as beside, ZipFile(beside, "w") as archive:
         seen = _as_encoded(pairs, family) if source == "sources" else _as_decoded(pairs, family, scratch, device)
-        for item in seen:
-            _add_files(archive, item, scratch)
+        with ZipFile(scratch / KEYFRAMES_FILE, "w") as keyframes:
+            for item in seen:
+                _add_files(archive, item, mode, scratch)
+                _add_keyframes(keyframes, item, scratch)
+        if keyframes.namelist():
+            _add_file(archive, KEYFRAMES_FILE, scratch / KEYFRAMES_FILE)
         _add_text(archive, INDEX, json.dumps(index, indent=2, ensure_ascii=False) + "\n")
     return path
 
@@ -90,21 +108,21 @@ class _Seen:
 
     Attributes:
         clip: Which one.
-        pictures: RGB `[frames, height, width, 3]`, uint8; None in a mode without video.
-        sound: Stereo `[2, n]`, float32; None in a silent run.
-        rate_hz: Of the sound.
+        pictures: RGB `[frames, height, width, 3]`, uint8, by role; of a mask, white is what is generated.
+        sound: Stereo `[2, n]`, float32, by role.
+        rate_hz: Of the sound; None without any.
     """
 
     clip: Clip
-    pictures: np.ndarray | None
-    sound: np.ndarray | None
+    pictures: Mapping[Role, np.ndarray]
+    sound: Mapping[Role, np.ndarray]
     rate_hz: int | None
 
 
 def _digest(examples: list[CachedExample]) -> str:
     """Name what was encoded by the names of the tensors, which everything that changes them enters."""
     facts = [
-        (item.name, item.caption, item.video and item.video.stem, item.audio and item.audio.stem) for item in examples
+        (item.name, item.caption, [path.stem for path in item.media.files], item.media.ranges) for item in examples
     ]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
@@ -136,12 +154,11 @@ def _as_encoded(pairs: list[Pair], family: Family) -> Iterator[_Seen]:
     rate_hz = None if family.facts.audio is None else family.facts.audio.rate_hz
     digests: dict[Path, str] = {}
     for clip, _ in pairs:
-        footage, soundtrack = clip.footage.get(Role.TARGET), clip.soundtrack.get(Role.TARGET)
-        for part in (footage, soundtrack):
-            if part is not None:
-                _check_unchanged(part.source, digests)
-        pictures = None if footage is None else media.read_pictures(footage)
-        sound = None if soundtrack is None or rate_hz is None else media.read_sound(soundtrack, rate_hz)
+        for part in (*clip.footage.values(), *clip.soundtrack.values()):
+            _check_unchanged(part.source, digests)
+        pictures = {role: media.read_pictures(footage) for role, footage in clip.footage.items()}
+        soundtracks = clip.soundtrack.items()
+        sound = {role: media.read_sound(item, rate_hz) for role, item in soundtracks if rate_hz is not None}
         yield _Seen(clip, pictures, sound, rate_hz)
 
 
@@ -166,48 +183,94 @@ def _changed(source: SourceFile, how: str) -> MediaError:
 
 def _as_decoded(pairs: list[Pair], family: Family, scratch: Path, device: torch.device) -> Iterator[_Seen]:
     """Decode the latents: first all sound, which waits on disk, then the pictures; one codec is loaded at a time."""
-    heard: dict[str, Path] = {}
+    waiting: dict[str, Path] = {}
     rate_hz = None
-    if any(example.audio is not None for _, example in pairs):
+    if any(example.media.audio for _, example in pairs):
         with family.audio_codec(device) as codec:
             rate_hz = codec.output_rate_hz
             for number, (clip, example) in enumerate(pairs):
-                if example.audio is not None:
-                    heard[clip.name] = scratch / f"{number}.safetensors"
-                    write_tensors(heard[clip.name], {"samples": codec.decode(_latents(example.audio))})
-    with family.video_codec(device) as codec:
+                waiting[clip.name] = scratch / f"{number}.safetensors"
+                write_tensors(waiting[clip.name], _decoded_sound(codec, clip, example))
+    has_pictures = any(role is not Role.MASK for _, example in pairs for role in example.media.video)
+    with family.video_codec(device) if has_pictures else nullcontext() as codec:
         for clip, example in pairs:
-            pictures = None if example.video is None else codec.decode(_latents(example.video)).numpy()
-            sound = read_tensors(heard[clip.name])["samples"].numpy() if clip.name in heard else None
-            yield _Seen(clip, pictures, sound, rate_hz)
+            pictures = {
+                role: _white_cells(path, family.facts.factors) if role is Role.MASK else _decoded(codec, path)
+                for role, path in example.media.video.items()
+            }
+            heard = read_tensors(waiting[clip.name]) if clip.name in waiting else {}
+            yield _Seen(clip, pictures, {Role(name): sound.numpy() for name, sound in heard.items()}, rate_hz)
 
 
-def _latents(path: Path) -> Tensor:
-    return read_tensors(path)["latents"]
+def _decoded_sound(codec: AudioCodec, clip: Clip, example: CachedExample) -> dict[str, Tensor]:
+    """Decode the sound `[2, n]` of each role, with silence up to its length where the last token ends before that."""
+    sounds: dict[str, Tensor] = {}
+    for role, path in example.media.audio.items():
+        samples = codec.decode(read_tensors(path)["latents"])
+        lacking = round(clip.soundtrack[role].duration_seconds * codec.output_rate_hz) - samples.shape[1]
+        sounds[role.value] = functional.pad(samples, (0, max(0, lacking)))
+    return sounds
 
 
-def _add_files(archive: ZipFile, seen: _Seen, scratch: Path) -> None:
-    """Pack one clip under its name: `.mp4` or `.png`, `.txt`, and `.wav` if it has sound."""
+def _decoded(codec: VideoCodec | None, path: Path) -> np.ndarray:
+    assert codec is not None, "opened where there are pictures"
+    return codec.decode(read_tensors(path)["latents"]).numpy()
+
+
+def _white_cells(path: Path, factors: ScaleFactors) -> np.ndarray:
+    """Draw the cells of a mask `[frames, height, width, 3]`: black where they are kept, else white."""
+    generated = ~read_tensors(path)["kept"].numpy()
+    pixels = generated.repeat(factors.rows, axis=1).repeat(factors.columns, axis=2)
+    # Latent frame 0 stands for one frame.
+    frames = np.concatenate([pixels[:1], pixels[1:].repeat(factors.frames, axis=0)])
+    return np.repeat(frames[..., None], 3, axis=3).astype(np.uint8) * 255
+
+
+def _add_files(archive: ZipFile, seen: _Seen, mode: Mode, scratch: Path) -> None:
+    """Pack one clip under its name, as the mode lays it out: pictures, caption, exact sound and seconds."""
     name = seen.clip.name
-    if seen.pictures is not None:
-        picture = _write_pictures(seen, scratch)
-        _add_file(archive, f"{name}{picture.suffix}", picture)
+    for role in [role for role in seen.pictures if role not in KEYFRAMES]:
+        picture = _write_pictures(seen, role, scratch)
+        _add_file(archive, f"{name}{_suffix(mode, role)}{picture.suffix}", picture)
     _add_text(archive, f"{name}.txt", seen.clip.caption)
-    if seen.sound is not None and seen.rate_hz is not None:
-        media.write_exact_audio(scratch / "clip.wav", seen.sound, seen.rate_hz)
-        _add_file(archive, f"{name}.wav", scratch / "clip.wav")
+    for role, samples in seen.sound.items():
+        assert seen.rate_hz is not None, "of sound"
+        media.write_exact_audio(scratch / "clip.wav", samples, seen.rate_hz)
+        _add_file(archive, f"{name}{_sound_suffix(mode, role)}.wav", scratch / "clip.wav")
+    if seen.clip.ranges:
+        seconds = [[float(begin), float(end)] for begin, end in seen.clip.ranges]
+        _add_text(archive, f"{name}{_suffix(mode, Role.RANGES)}.json", json.dumps(seconds) + "\n")
 
 
-def _write_pictures(seen: _Seen, scratch: Path) -> Path:
-    assert seen.pictures is not None, "asked of a clip with pictures"
-    footage = seen.clip.footage[Role.TARGET]
-    if footage.source.kind is MediaKind.IMAGE:
+def _add_keyframes(archive: ZipFile, seen: _Seen, scratch: Path) -> None:
+    """Pack the keyframes of one clip as `x_first.png` and so on."""
+    for role in [role for role in KEYFRAMES if role in seen.pictures]:
+        media.write_image(scratch / "keyframe.png", seen.pictures[role][0])
+        _add_file(archive, f"{seen.clip.name}_{role.value.partition(' ')[0]}.png", scratch / "keyframe.png")
+
+
+def _suffix(mode: Mode, role: Role) -> str:
+    """Give what follows the example's name in the names of a role's files."""
+    return next(part.suffix for part in mode.parts if part.role is role)
+
+
+def _sound_suffix(mode: Mode, role: Role) -> str:
+    """Give it for sound, which may come with the pictures of another role."""
+    files = {Role.TARGET: (Role.SOUND, Role.TARGET), Role.REFERENCE_SOUND: (Role.REFERENCE_SOUND, Role.REFERENCE)}
+    there = {part.role for part in mode.parts}
+    return next(_suffix(mode, file) for file in files[role] if file in there)
+
+
+def _write_pictures(seen: _Seen, role: Role, scratch: Path) -> Path:
+    footage, pixels = seen.clip.footage[role], seen.pictures[role]
+    if footage.source.kind is MediaKind.IMAGE or role is Role.START:
         path = scratch / "clip.png"
-        media.write_image(path, seen.pictures[0])
+        media.write_image(path, pixels[0])
         return path
     path = scratch / "clip.mp4"
-    rate = footage.shape.frame_rate
-    media.write_video(path, seen.pictures, rate, audio=seen.sound, audio_rate_hz=seen.rate_hz, crf=CRF)
+    sound = seen.sound.get(HEARD_WITH.get(role, role))
+    rate_hz = None if sound is None else seen.rate_hz
+    media.write_video(path, pixels, footage.shape.frame_rate, audio=sound, audio_rate_hz=rate_hz, crf=CRF)
     return path
 
 

@@ -1,30 +1,31 @@
 """Which file plays which role: paths inside an archive in, examples out."""
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TypeVar
 
 from ltx_trainer.artifacts import LeftOut, MediaKind, Role
 from ltx_trainer.errors import DatasetError
-from ltx_trainer.modes import Mode
+from ltx_trainer.modes import IMAGES, KINDS, VIDEOS, Mode, Part
 
-KINDS: Mapping[str, MediaKind] = {
-    ".mp4": MediaKind.VIDEO,
-    ".mov": MediaKind.VIDEO,
-    ".avi": MediaKind.VIDEO,
-    ".mkv": MediaKind.VIDEO,
-    ".png": MediaKind.IMAGE,
-    ".jpg": MediaKind.IMAGE,
-    ".jpeg": MediaKind.IMAGE,
-}
-CAPTION = ".txt"
+CAPTION, RANGES = ".txt", ".json"
 
 NOTES = frozenset({"license", "licence", "notice", "readme"})
 """Names of texts that speak of a whole archive, and are captions only beside media of the same name."""
 
+REFERENCE_SUFFIXES = ("_ref", "_reference")
+"""What the name of a reference may end with where its target has the bare name."""
+
+REFERENCES = frozenset({Role.REFERENCE, Role.REFERENCE_SOUND})
+
+MAX_TOLD = 5
+"""Files that a message names."""
+
 Place = TypeVar("Place")
+Match = tuple[str, Part]
+"""The path of an example, without suffix and extension, and which of its files one is."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,15 @@ class Group:
 
     Attributes:
         name: Of the example.
-        media: One path for each role.
+        media: One path for each role whose file is media.
         caption: Path of the caption; None without one.
+        ranges: Path of the seconds that are generated; None in modes without.
     """
 
     name: str
     media: Mapping[Role, str]
     caption: str | None
+    ranges: str | None
 
 
 @dataclass(frozen=True)
@@ -53,35 +56,39 @@ class Layout:
 def find_groups(names: Collection[str], mode: Mode, *, mixed: bool) -> Layout:
     """Sort the files of an archive into examples.
 
+    The files of an example lie in one folder and go by one name, with a suffix each where the mode has several.
+
     Args:
         names: Paths inside the archive, `/` between folders.
-        mode: Says which kinds of media an example may be.
+        mode: Says which files make an example.
         mixed: Take images and videos together.
 
     Raises:
-        DatasetError: There is no media that the mode takes, there are images and videos that may not be mixed, or two
-            files claim one place.
+        DatasetError: There is no media that the mode takes or no whole example, there are images where the mode takes
+            videos only, or images and videos that may not be mixed, or two files claim one place.
     """
-    media = [name for name in names if extension_of(name) in KINDS]
-    _check_kinds(names, media, mode, mixed=mixed)
-    targets = _claim((place_of(name), name) for name in media)
+    _check_images(names, mode)
+    matches = _match(names, mode)
+    _check_media(names, matches, mode, mixed=mixed)
+    examples: dict[str, dict[Role, str]] = defaultdict(dict)
+    for (base, role), name in _claim(((base, part.role), name) for name, (base, part) in matches.items()).items():
+        examples[base][role] = name
     captions = _claim((base_of(name), name) for name in names if extension_of(name) == CAPTION)
     wrapper = _wrapper_of(names)
+    lacking = {base: lack for base, files in examples.items() if (lack := _lack(base, files, mode))}
     groups = [
-        Group(base.removeprefix(wrapper), {role: name}, captions.get(base)) for (base, role), name in targets.items()
+        _group(base.removeprefix(wrapper), files, captions.get(base))
+        for base, files in examples.items()
+        if base not in lacking
     ]
-    used = {name for group in groups for name in (*group.media.values(), group.caption)}
-    left_out = [
-        LeftOut(name, _reason(name, mode), is_incomplete=_is_caption(name))
-        for name in sorted(names)
-        if name not in used
-    ]
-    return Layout(tuple(sorted(groups, key=lambda group: group.name)), tuple(left_out))
-
-
-def place_of(name: str) -> tuple[str, Role]:
-    """Say which example a media file belongs to, and as what: here always as the target of its own."""
-    return base_of(name), Role.TARGET
+    used = {name for group in groups for name in (*group.media.values(), group.caption, group.ranges)}
+    explain = _Explain(mode, wrapper, matches, lacking, examples.keys(), captions.keys())
+    left_out = tuple(explain(name) for name in sorted(names) if name not in used)
+    if not groups:
+        told = "".join(f"\n  {item.name}: {item.reason}" for item in left_out[:MAX_TOLD])
+        more = f"\n  ... and {len(left_out) - MAX_TOLD} more" if len(left_out) > MAX_TOLD else ""
+        raise DatasetError(f"The archive holds no whole example of {mode.name}, which is {mode.files}:{told}{more}")
+    return Layout(tuple(sorted(groups, key=lambda group: group.name)), left_out)
 
 
 def base_of(name: str) -> str:
@@ -99,22 +106,86 @@ def kind_of(name: str) -> MediaKind:
     return KINDS[extension_of(name)]
 
 
-def _check_kinds(names: Collection[str], media: Collection[str], mode: Mode, *, mixed: bool) -> None:
-    if not media:
+def _group(name: str, files: Mapping[Role, str], caption: str | None) -> Group:
+    media = {role: path for role, path in files.items() if role is not Role.RANGES}
+    return Group(name, media, caption, files.get(Role.RANGES))
+
+
+def _match(names: Collection[str], mode: Mode) -> dict[str, Match]:
+    """Say which file of which example each file is, of those that are one."""
+    matches = {}
+    for name in names:
+        parts = [part for part in mode.parts if extension_of(name) in part.extensions]
+        if found := _by_suffix(name, parts):
+            matches[name] = found
+    return matches | _aliased(names, mode, matches)
+
+
+def _by_suffix(name: str, parts: Iterable[Part]) -> Match | None:
+    """Give the part whose suffix a name has, the longest if it has several."""
+    base = base_of(name)
+    for part in sorted(parts, key=lambda part: len(part.suffix), reverse=True):
+        end = len(base) - len(part.suffix)
+        if base[end:].lower() == part.suffix and len(PurePosixPath(base).name) > len(part.suffix):
+            return base[:end], part
+    return None
+
+
+def _aliased(names: Collection[str], mode: Mode, matches: Mapping[str, Match]) -> dict[str, Match]:
+    """Take `x_ref` and `x` for `x_start` and `x_end` where there is no `x_end`."""
+    target = next(part for part in mode.parts if part.role is Role.TARGET)
+    whole = {base for base, part in matches.values() if part is target}
+    bare = defaultdict(list)
+    for name in names:
+        if extension_of(name) in target.extensions:
+            bare[base_of(name)].append(name)
+    taken: dict[str, Match] = {}
+    for alias in _aliases_of(mode):
+        for name in names:
+            found = _by_suffix(name, [alias]) if extension_of(name) in alias.extensions else None
+            if found and found[0] in bare and found[0] not in whole:
+                taken[name] = found
+                taken |= dict.fromkeys(bare[found[0]], (found[0], target))
+    return taken
+
+
+def _aliases_of(mode: Mode) -> list[Part]:
+    return [
+        replace(part, suffix=alias) for part in mode.parts if part.role in REFERENCES for alias in REFERENCE_SUFFIXES
+    ]
+
+
+def _check_images(names: Collection[str], mode: Mode) -> None:
+    """Refuse images in the places of videos."""
+    counts = Counter(KINDS.get(extension_of(name)) for name in names)
+    images, videos = counts[MediaKind.IMAGE], counts[MediaKind.VIDEO]
+    parts = [part for part in (*mode.parts, *_aliases_of(mode)) if part.extensions & VIDEOS]
+    for name in sorted(names):
+        found = _by_suffix(name, parts) if KINDS.get(extension_of(name)) is MediaKind.IMAGE else None
+        if found is None or found[1].extensions & IMAGES:
+            continue
+        if found[1].suffix:
+            raise DatasetError(
+                f"{name!r} is an image, and the {found[1].role} of an example of {mode.name} is a video "
+                f"({_told(found[1])}). Give a video, or take the example out."
+            )
+        held = f"{images} images and {videos} videos" if videos else f"images only ({images})"
+        raise DatasetError(
+            f"The archive holds {held}, and {mode.name} trains on videos only; {name!r} is an image. "
+            + ("Take the images out." if videos else "Train t2v on them, or give videos.")
+        )
+
+
+def _check_media(names: Collection[str], matches: Mapping[str, Match], mode: Mode, *, mixed: bool) -> None:
+    if not matches:
         found = Counter(extension_of(name) or "no extension" for name in names)
         listed = ", ".join(f"{count} x {extension}" for extension, count in sorted(found.items()))
         raise DatasetError(
             f"The archive holds no media that {mode.name} takes, which is {mode.files}. "
             f"Found: {listed or 'nothing, it is empty'}."
         )
-    counts = Counter(kind_of(name) for name in media)
+    counts = Counter(kind_of(name) for name, (_, part) in matches.items() if part.role is Role.TARGET)
     images, videos = counts[MediaKind.IMAGE], counts[MediaKind.VIDEO]
-    if images and MediaKind.IMAGE not in mode.media:
-        held = f"{images} images and {videos} videos" if videos else f"images only ({images})"
-        raise DatasetError(
-            f"The archive holds {held}, and {mode.name} trains on videos only. "
-            + ("Take the images out." if videos else "Train t2v on them, or give videos.")
-        )
     if images and videos and not mixed:
         raise DatasetError(
             f"The archive holds {images} images and {videos} videos; a run takes one of the two. "
@@ -140,13 +211,89 @@ def _wrapper_of(names: Collection[str]) -> str:
     return f"{top}/" if top else ""
 
 
+def _lack(base: str, files: Mapping[Role, str], mode: Mode) -> str:
+    """Say which files an example lacks; empty if it is whole."""
+    return ", ".join(_lacking(PurePosixPath(base).name, files, mode))
+
+
+def _lacking(stem: str, files: Mapping[Role, str], mode: Mode) -> Iterator[str]:
+    for part in mode.parts:
+        if part.role in files:
+            continue
+        if part.required:
+            yield f"{stem}{part.suffix} ({_told(part)})"
+        elif part.role is Role.SOUND and Role.START in files and kind_of(files[Role.START]) is MediaKind.IMAGE:
+            yield f"{stem}{part.suffix} ({_told(part)}), as {PurePosixPath(files[Role.START]).name} has no sound"
+
+
+def _told(part: Part) -> str:
+    return "/".join(sorted(part.extensions))
+
+
+@dataclass(frozen=True)
+class _Explain:
+    """Says why a file is part of no example.
+
+    Attributes:
+        mode: That does not take it.
+        wrapper: What all paths begin with.
+        matches: What files are.
+        lacking: What incomplete examples lack.
+        examples: Paths of all examples without suffix and extension, incomplete ones too.
+        captions: Paths of all captions, without extension.
+    """
+
+    mode: Mode
+    wrapper: str
+    matches: Mapping[str, Match]
+    lacking: Mapping[str, str]
+    examples: Collection[str]
+    captions: Collection[str]
+
+    def __call__(self, name: str) -> LeftOut:
+        if name in self.matches:
+            base, part = self.matches[name]
+            what = "list of ranges" if part.role is Role.RANGES else part.role.value
+            return self._part_of_incomplete(name, base, what)
+        if _is_caption(name):
+            return self._caption(name)
+        if any(extension_of(name) in part.extensions for part in self.mode.parts):
+            return self._misnamed(name)
+        what = f"{extension_of(name)} files are" if extension_of(name) else "a file without an extension is"
+        return LeftOut(name, f"{what} not used by {self.mode.name}, which takes {self.mode.files}")
+
+    def _part_of_incomplete(self, name: str, base: str, what: str) -> LeftOut:
+        example = base.removeprefix(self.wrapper)
+        return LeftOut(name, f"is the {what} of {example}, which lacks {self.lacking[base]}", is_incomplete=True)
+
+    def _caption(self, name: str) -> LeftOut:
+        base = base_of(name)
+        if base in self.lacking:
+            return self._part_of_incomplete(name, base, "caption")
+        found = _by_suffix(name, [part for part in (*self.mode.parts, *_aliases_of(self.mode)) if part.suffix])
+        if found and found[0] in self.examples:
+            stem = PurePosixPath(found[0]).name
+            reason = f"is not read, because the caption of {stem} is {stem}{CAPTION}; rename it"
+            return LeftOut(name, reason, is_incomplete=found[0] not in self.captions)
+        media = "sound" if not self.mode.has_video else "video or image"
+        return LeftOut(
+            name, f"is a caption without media: no {media} of the same name lies beside it", is_incomplete=True
+        )
+
+    def _misnamed(self, name: str) -> LeftOut:
+        takes = f"none of the files that {self.mode.name} takes, which is {self.mode.files}"
+        found = _by_suffix(name, _aliases_of(self.mode))
+        if found:
+            stem = PurePosixPath(found[0]).name
+            takes = (
+                f"taken for the reference of {stem} only beside a bare {stem} and where there is no {stem}_end; "
+                f"rename it {stem}_start{extension_of(name)}"
+            )
+        # Such as a table that speaks of the whole archive.
+        is_text = kind_of(name) is MediaKind.RANGES
+        return LeftOut(name, f"is {takes}", is_incomplete=not is_text)
+
+
 def _is_caption(name: str) -> bool:
     """Say whether a text was meant to be the caption of some media."""
     return extension_of(name) == CAPTION and PurePosixPath(name).stem.lower() not in NOTES
-
-
-def _reason(name: str, mode: Mode) -> str:
-    if _is_caption(name):
-        return "is a caption without media: no video or image of the same name lies beside it"
-    what = f"{extension_of(name)} files are" if extension_of(name) else "a file without an extension is"
-    return f"{what} not used by {mode.name}, which takes {mode.files}"

@@ -14,14 +14,14 @@ from typing import BinaryIO
 
 from ltx_trainer.errors import DatasetError
 from ltx_trainer.ingest.archive import CHUNK_BYTES, MAX_RATIO, MAX_TOTAL_BYTES, RATIO_FREE_BYTES, Archive, Listing
-from ltx_trainer.ingest.layout import CAPTION
+from ltx_trainer.ingest.layout import CAPTION, RANGES
 
 LONGEST_PIECE = 1 << 22
 """Bytes that are read at once; what a header says of its own length must not fill the memory."""
 
 LONGEST_KEPT = 1 << 16
 MAX_KEPT_BYTES = 1 << 28
-"""Captions up to this size, and together up to this, are kept while a packed tar is listed."""
+"""Texts up to this size, and together up to this, are kept while a packed tar is listed."""
 
 # What tarfile and gzip raise on damaged bytes.
 DAMAGE = (tarfile.TarError, zlib.error, EOFError, ValueError, OverflowError, OSError)
@@ -33,7 +33,7 @@ class _Index:
 
     Attributes:
         offsets: Where each member's content begins, unpacked.
-        kept: Contents of small captions.
+        kept: Contents of small texts.
         kept_bytes: Their size.
     """
 
@@ -160,7 +160,7 @@ def _index(stream: _Guarded, listing: Listing, *, keep: bool) -> _Index:
             if member.issparse():
                 raise tarfile.ReadError(f"{name!r} has holes (sparse), which are not filled; make it without --sparse")
             index.offsets[name] = member.offset_data
-            if keep and name.lower().endswith(CAPTION) and _is_kept(index, member.size):
+            if keep and name.lower().endswith((CAPTION, RANGES)) and _is_kept(index, member.size):
                 stream.seek(member.offset_data)
                 index.kept[name] = stream.read(member.size)
                 index.kept_bytes += member.size

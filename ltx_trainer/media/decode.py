@@ -14,7 +14,9 @@ from ltx_trainer.media.container import opened, timed_frames, video_stream_of
 from ltx_trainer.media.picture import rgb_pixels
 
 
-def decode_frames(path: Path, times: Sequence[Fraction], size: FrameSize) -> np.ndarray:
+def decode_frames(
+    path: Path, times: Sequence[Fraction], size: FrameSize, *, canvas: FrameSize | None = None
+) -> np.ndarray:
     """Decode the frame on screen at each time, upright, scaled to cover `size` and cropped to its middle.
 
     On screen is the last frame whose timestamp is not later; before the first frame the first is held, after the last
@@ -24,6 +26,7 @@ def decode_frames(path: Path, times: Sequence[Fraction], size: FrameSize) -> np.
         path: A video.
         times: Times on the file's own clock, in seconds, ascending.
         size: Size of the result.
+        canvas: Size that each frame is stretched to before it is cropped; None is its own.
 
     Returns:
         RGB pixels `[len(times), height, width, 3]`, uint8, full range.
@@ -41,7 +44,7 @@ def decode_frames(path: Path, times: Sequence[Fraction], size: FrameSize) -> np.
         frames = timed_frames(container, stream, path.name, start_seconds=times[0])
         done = 0
         for frame, count in _on_screen(frames, times):
-            pixels[done : done + count] = rgb_pixels(frame, size, pixel_aspect, path.name)
+            pixels[done : done + count] = rgb_pixels(frame, size, pixel_aspect, path.name, canvas)
             done += count
     if done < len(times):
         raise MediaError(f"{path.name} has a video track without a single frame. Export it again.")

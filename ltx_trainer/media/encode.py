@@ -84,12 +84,16 @@ def write_audio(path: Path, samples: np.ndarray, rate_hz: int) -> None:
     Raises:
         OutOfResources: The disk is full.
     """
-    levels = np.rint(samples.clip(-1, 1) * 32767).astype("<i2")
+    write_audio_levels(path, np.rint(samples.clip(-1, 1) * 32767).astype("<i2").T, rate_hz)
+
+
+def write_audio_levels(path: Path, levels: np.ndarray, rate_hz: int) -> None:
+    """Write 16-bit samples `[n, channels]` as a WAV, exactly as they are; as in `write_audio`."""
     with whole_file(path) as beside, wave.open(str(beside), "wb") as file:
-        file.setnchannels(len(samples))
+        file.setnchannels(levels.shape[1])
         file.setsampwidth(2)
         file.setframerate(rate_hz)
-        file.writeframes(levels.T.tobytes())
+        file.writeframes(levels.tobytes())
 
 
 def write_exact_audio(path: Path, samples: np.ndarray, rate_hz: int) -> None:

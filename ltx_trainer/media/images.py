@@ -22,8 +22,13 @@ def scan_image(path: Path) -> FrameSize:
         return FrameSize(*image.size)
 
 
-def decode_image(path: Path, size: FrameSize) -> np.ndarray:
+def decode_image(path: Path, size: FrameSize, *, canvas: FrameSize | None = None) -> np.ndarray:
     """Decode an image, upright and on black where it is transparent, scaled to cover `size` and cropped to its middle.
+
+    Args:
+        path: An image.
+        size: Size of the result.
+        canvas: Size that the image is stretched to before it is cropped; None is its own.
 
     Returns:
         RGB pixels `[height, width, 3]`, uint8.
@@ -32,7 +37,7 @@ def decode_image(path: Path, size: FrameSize) -> np.ndarray:
         MediaError: As in `scan_image`.
     """
     with _opened_upright(path) as image:
-        crop = cover_crop(FrameSize(*image.size), size)
+        crop = cover_crop(canvas or FrameSize(*image.size), size)
         scaled = _on_black(image).resize((crop.scaled.width, crop.scaled.height), Image.Resampling.BICUBIC)
         box = (crop.left, crop.top, crop.left + size.width, crop.top + size.height)
         return np.asarray(scaled.crop(box))

@@ -1,5 +1,6 @@
-"""Joins videos into one file, one after another and side by side."""
+"""Joins videos into one file, one after another and side by side, and sounds one after another."""
 
+import wave
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,8 +14,11 @@ from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.media.audio import decode_audio, fit_audio
 from ltx_trainer.media.container import audio_stream_of, opened, timed_frames, video_stream_of
-from ltx_trainer.media.encode import Sound, check_writable, encode_video
+from ltx_trainer.media.encode import Sound, check_writable, encode_video, write_audio_levels
 from ltx_trainer.media.probe import VideoScan, scan_video
+
+PAUSE_SECONDS = Fraction(1, 2)
+"""Silence between sounds that are joined."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,53 @@ def join_videos(rows: Sequence[Sequence[Path]], path: Path) -> None:
     audio_rate_hz = max((part.audio_rate_hz for part in heard if part.audio_rate_hz is not None), default=None)
     sound = None if audio_rate_hz is None else Sound(_joined_sound(heard, audio_rate_hz), audio_rate_hz)
     encode_video(path, _joined_pictures(read), shape, sound)
+
+
+def join_sounds(paths: Sequence[Path], path: Path) -> None:
+    """Write files of `write_audio` one after another into one WAV, sample for sample, with half a second between.
+
+    Args:
+        paths: In order.
+        path: Where the file appears once it is whole.
+
+    Raises:
+        MediaError: There are none, one cannot be read, or rates or channels differ.
+        OutOfResources: The disk is full.
+    """
+    if not paths:
+        raise MediaError(f"{path.name} cannot be joined from 0 sounds; at least 1 is needed.")
+    read = [_read_levels(each) for each in paths]
+    first, rate_hz = read[0]
+    pause = np.zeros((round(PAUSE_SECONDS * rate_hz), first.shape[1]), first.dtype)
+    pieces = [first]
+    for (levels, own_rate_hz), each in zip(read[1:], paths[1:], strict=True):
+        if (own_rate_hz, levels.shape[1]) != (rate_hz, first.shape[1]):
+            raise MediaError(
+                f"{each.name} ({levels.shape[1]} channels at {own_rate_hz} Hz) cannot follow {paths[0].name} "
+                f"({first.shape[1]} channels at {rate_hz} Hz): joined sounds have one rate and as many channels."
+            )
+        pieces += [pause, levels]
+    write_audio_levels(path, np.concatenate(pieces), rate_hz)
+
+
+def read_audio(path: Path) -> tuple[np.ndarray, int]:
+    """Read a file of `write_audio`: samples `[2, n]`, float32, 1 is full scale, and their rate.
+
+    Raises:
+        MediaError: It cannot be read.
+    """
+    levels, rate_hz = _read_levels(path)
+    return levels.T.astype(np.float32) / 32767, rate_hz
+
+
+def _read_levels(path: Path) -> tuple[np.ndarray, int]:
+    """Read the 16-bit samples `[n, channels]` of a WAV, and their rate."""
+    try:
+        with wave.open(str(path), "rb") as file:
+            levels = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels())
+            return levels, file.getframerate()
+    except (OSError, EOFError, wave.Error) as error:
+        raise MediaError(f"{path.name} cannot be read: {error}. Only sounds written here can be joined.") from error
 
 
 def _read_row(paths: Sequence[Path]) -> _Row:

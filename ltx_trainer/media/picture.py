@@ -77,17 +77,26 @@ def upright_size(frame: VideoFrame, pixel_aspect: Fraction, name: str) -> FrameS
     return orientation_of(frame, name).turned(square)
 
 
-def rgb_pixels(frame: VideoFrame, size: FrameSize, pixel_aspect: Fraction, name: str) -> np.ndarray:
+def rgb_pixels(
+    frame: VideoFrame, size: FrameSize, pixel_aspect: Fraction, name: str, canvas: FrameSize | None = None
+) -> np.ndarray:
     """Scale a frame to cover `size`, cut out its middle, and give it as RGB `[height, width, 3]`, uint8.
 
     Colour matrix and range are converted in the same pass of swscale that scales.
+
+    Args:
+        frame: A decoded frame.
+        size: Size of the result.
+        pixel_aspect: Width of a stored pixel divided by its height.
+        name: The file's name, for messages.
+        canvas: Size that the picture is first stretched to; None is its own.
 
     Raises:
         MediaError: As in `check_colour` and `upright_size`.
     """
     check_colour(frame, name)
     orientation = orientation_of(frame, name)
-    crop = cover_crop(upright_size(frame, pixel_aspect, name), size)
+    crop = cover_crop(canvas or upright_size(frame, pixel_aspect, name), size)
     stored = orientation.turned(crop.scaled)
     scaled = frame.reformat(
         width=stored.width,

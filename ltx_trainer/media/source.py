@@ -11,7 +11,7 @@ from ltx_trainer.media.images import decode_image
 
 
 def read_pictures(footage: Footage, *, still_crf: int | None = None) -> np.ndarray:
-    """Decode the pictures of a clip `[frames, height, width, 3]`, uint8.
+    """Decode the pictures of a clip `[frames, height, width, 3]`, uint8. An image fills every frame.
 
     Args:
         footage: Which pictures, and what they become.
@@ -21,13 +21,13 @@ def read_pictures(footage: Footage, *, still_crf: int | None = None) -> np.ndarr
         MediaError: The source cannot be read.
     """
     if footage.source.kind is MediaKind.IMAGE:
-        frame = decode_image(footage.source.path, footage.shape.size)
+        frame = decode_image(footage.source.path, footage.shape.size, canvas=footage.canvas)
         if still_crf is not None:
             frame = recompress_still(frame, crf=still_crf)
         # A copy, because torch takes no array that is read-only, as that of an image may be.
-        return frame[None].copy()
+        return np.repeat(frame[None], footage.shape.num_frames, axis=0)
     times = midpoint_times(footage.start_seconds, footage.span_seconds, footage.shape.num_frames)
-    return decode_frames(footage.source.path, times, footage.shape.size)
+    return decode_frames(footage.source.path, times, footage.shape.size, canvas=footage.canvas)
 
 
 def read_sound(soundtrack: Soundtrack, rate_hz: int) -> np.ndarray:

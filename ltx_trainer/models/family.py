@@ -5,7 +5,7 @@ n samples of sound, t steps, m mel bins.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,8 +172,12 @@ class Family(ABC):
         """
 
     @abstractmethod
-    def lora_modules(self, groups: Sequence[str]) -> list[str]:
+    def lora_modules(self, groups: Sequence[str], *, frozen: Collection[str] = ()) -> list[str]:
         """Name the linear layers of `groups` in all blocks, in full.
+
+        Args:
+            groups: Of each block.
+            frozen: Streams that are given whole; what would learn nothing beside them is left out.
 
         Raises:
             ConfigError: A group is not known; the message names the one that was probably meant.

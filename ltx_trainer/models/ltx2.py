@@ -3,7 +3,7 @@
 Shapes: b samples, n tokens, c channels, l text tokens, d text features.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,8 @@ class Ltx2Family(Family):
         velocities = {"video": video_velocity, "audio": audio_velocity}
         return {name: velocities[name].float() for name in streams}
 
-    def lora_modules(self, groups: Sequence[str]) -> list[str]:
-        return names.lora_modules(groups, self.facts.num_blocks)
+    def lora_modules(self, groups: Sequence[str], *, frozen: Collection[str] = ()) -> list[str]:
+        return names.lora_modules(groups, self.facts.num_blocks, frozen)
 
     def published_name(self, module: str) -> str:
         return names.published_name(module)

@@ -1,6 +1,6 @@
 """Names of the LTX-2.x transformer's modules: which a LoRA may train, and what the original checkpoint calls them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 
 from ltx_trainer.errors import ConfigError
@@ -19,6 +19,13 @@ GROUP_LAYERS: Mapping[str, tuple[str, ...]] = {
     "ff": FEED_FORWARD_LAYERS,
     "audio_ff": FEED_FORWARD_LAYERS,
 }
+AUDIO_GROUPS = frozenset({"audio_attn1", "audio_attn2", "audio_ff"})
+CROSS_GROUPS = frozenset({"audio_to_video_attn", "video_to_audio_attn"})
+IDLE_IN_LAST_BLOCK: Mapping[str, frozenset[str]] = {
+    "video": frozenset({"audio_to_video_attn", "ff"}),
+    "audio": frozenset({"video_to_audio_attn", "audio_ff"}),
+}
+"""Groups of the last block that only a stream's own prediction depends on, by stream."""
 
 PUBLISHED_ROOTS: Mapping[str, str] = {
     "proj_in": "patchify_proj",
@@ -35,33 +42,46 @@ PUBLISHED_ROOTS: Mapping[str, str] = {
 PUBLISHED_IN_BLOCKS: Mapping[str, str] = {"norm_q": "q_norm", "norm_k": "k_norm"}
 
 
-def check_groups(groups: Sequence[str], *, with_audio: bool) -> None:
-    """Refuse groups that no block has, or that would learn nothing because the run is silent.
+def check_groups(groups: Sequence[str], *, with_video: bool, with_audio: bool) -> None:
+    """Refuse groups that no block has, or that would learn nothing because a stream is absent.
 
     Raises:
-        ConfigError: With the group that was probably meant.
+        ConfigError: With the group that was probably meant, or with what to do.
     """
     for group in groups:
         _check_group(group)
-        if "audio" in group and not with_audio:
+        if not with_audio and group in AUDIO_GROUPS | CROSS_GROUPS:
             raise ConfigError(
                 f"LoRA target {group!r} learns nothing in a silent run. "
                 "Take it out of lora.targets, or train with sound."
             )
+        if not with_video and group not in AUDIO_GROUPS:
+            raise ConfigError(
+                f"LoRA target {group!r} learns nothing in a run without pictures. Take it out of lora.targets; "
+                f"those that learn are {', '.join(sorted(AUDIO_GROUPS))}."
+            )
 
 
-def lora_modules(groups: Sequence[str], num_blocks: int) -> list[str]:
+def lora_modules(groups: Sequence[str], num_blocks: int, frozen: Collection[str] = ()) -> list[str]:
     """Name the linear layers of `groups` in all blocks, in full, so that no name is the end of another.
+
+    Args:
+        groups: Of each block.
+        num_blocks: Of the transformer.
+        frozen: Streams that are given whole. What only their prediction depends on, in the last block, is left out: it
+            would learn nothing.
 
     Raises:
         ConfigError: A group is not known.
     """
     for group in groups:
         _check_group(group)
+    idle = frozenset[str]().union(*(IDLE_IN_LAST_BLOCK[name] for name in frozen))
     return [
         f"{BLOCKS}.{block}.{group}.{layer}"
         for block in range(num_blocks)
         for group in groups
+        if block < num_blocks - 1 or group not in idle
         for layer in GROUP_LAYERS[group]
     ]
 

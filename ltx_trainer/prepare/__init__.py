@@ -2,6 +2,6 @@
 
 from ltx_trainer.prepare.budget import check_complete, check_loss
 from ltx_trainer.prepare.clips import prepare_clips
-from ltx_trainer.prepare.previews import prepare_previews
+from ltx_trainer.prepare.previews import prepare_previews, settle_previews
 
-__all__ = ["check_complete", "check_loss", "prepare_clips", "prepare_previews"]
+__all__ = ["check_complete", "check_loss", "prepare_clips", "prepare_previews", "settle_previews"]

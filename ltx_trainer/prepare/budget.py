@@ -36,7 +36,8 @@ def check_complete(manifest: Manifest, data: DataSection) -> None:
 def check_loss(manifest: Manifest, clips: Clips, data: DataSection, failed: Sequence[LeftOut] = ()) -> None:
     """Refuse a run that would leave out more of its media files than the settings take.
 
-    A file is left out if no clip of it is left, so one lost scene of many is no loss.
+    A file is left out if no clip of it is left, so one lost scene of many is no loss. With an example all of its files
+    are lost.
 
     Args:
         manifest: What the archive holds.
@@ -72,12 +73,14 @@ def _files_of(example: Example) -> set[str]:
 
 
 def _reason_for(example: Example, left_out: Sequence[LeftOut]) -> LeftOut:
-    """Give the reason for an example, or for the first of its scenes."""
-    found = [item for item in left_out if item.name == example.name or item.name.startswith(f"{example.name}#scene-")]
+    """Give the reason for an example, or for the first of its scenes or parts."""
+    pieces = (f"{example.name}#scene-", f"{example.name}#part-")
+    found = [item for item in left_out if item.name == example.name or item.name.startswith(pieces)]
     if not found:
         return LeftOut(example.name, "is left out")
-    scenes = f" (and so on for {len(found)} scenes)" if len(found) > 1 else ""
-    return LeftOut(found[0].name, f"{found[0].reason}{scenes}")
+    kind = "parts" if "#part-" in found[0].name.removeprefix(example.name) else "scenes"
+    pieces_told = f" (and so on for {len(found)} {kind})" if len(found) > 1 else ""
+    return LeftOut(found[0].name, f"{found[0].reason}{pieces_told}")
 
 
 def _share_above(share: float) -> str:

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ltx_trainer.artifacts import Clip, Clips, LeftOut, Manifest, Role
+from ltx_trainer.artifacts import Clip, Clips, LeftOut, Manifest
+from ltx_trainer.conditions import Terms
 from ltx_trainer.config import Request
 from ltx_trainer.errors import DatasetError
-from ltx_trainer.geometry import ClipShape
 from ltx_trainer.modes import Mode
 from ltx_trainer.prepare.cutting import Cutting, Take, cut_example
 from ltx_trainer.prepare.scans import Scans
-from ltx_trainer.prepare.sound import add_sound, find_tracks
+from ltx_trainer.prepare.sound import add_sound, check_model, find_tracks
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ MAX_ROWS = 20
 def prepare_clips(
     request: Request,
     mode: Mode,
-    shape: ClipShape,
+    terms: Terms,
     manifest: Manifest,
     folder: Path,
     *,
@@ -38,7 +38,8 @@ def prepare_clips(
     Args:
         request: Says how to split, scale, and treat sound and captions.
         mode: Of the run.
-        shape: What every video becomes; an image becomes one frame of its size and rate.
+        terms: Say what every video or sound becomes, and what is given beside it; an image becomes one frame of the
+            size and rate of a video.
         manifest: The examples.
         folder: Of the scans, shared by all runs.
         audio_rate_hz: Sample rate of the model; None if it has no sound.
@@ -46,16 +47,18 @@ def prepare_clips(
 
     Raises:
         ConfigError: Sound is required of a model that has none.
-        DatasetError: Sound is required and some source has none, or no clip is left, or two have one name.
+        DatasetError: Sound is required and some example has none, ranges do not fit their sound, or no
+            clip is left, or two have one name.
     """
-    scans, cutting = Scans(folder), Cutting(request, shape, frames_factor)
+    check_model(mode, audio_rate_hz)
+    scans, cutting = Scans(folder), Cutting(request, terms, frames_factor, audio_rate_hz)
     examples = sorted(manifest.examples, key=lambda example: example.name)
     cut = [item for example in examples for item in cut_example(cutting, example, scans)]
     takes = [item for item in cut if isinstance(item, Take)]
     left_out = [item for item in cut if isinstance(item, LeftOut)]
     _check_names(takes)
 
-    tracks = find_tracks(request, takes, scans, rate_hz=audio_rate_hz) if takes else None
+    tracks = find_tracks(request, mode, takes, scans, rate_hz=audio_rate_hz) if takes else None
     clips: list[Clip] = []
     for take in takes:
         sound = add_sound(request, take, tracks)
@@ -63,7 +66,7 @@ def prepare_clips(
             left_out.append(sound)
             continue
         caption = _caption(request.trigger_phrase.strip(), take.example.caption)
-        clips.append(Clip(take.name, caption, {Role.TARGET: take.footage}, sound))
+        clips.append(Clip(take.name, caption, take.footage, sound, take.ranges))
     left_out.sort(key=lambda item: item.name)
     if not clips:
         raise DatasetError(_none_left(mode, left_out))
@@ -72,11 +75,11 @@ def prepare_clips(
 
 
 def _check_names(takes: Sequence[Take]) -> None:
-    """Refuse two clips of one name, which a file called like another one's scene makes."""
+    """Refuse two clips of one name, which a file called like another one's scene or part makes."""
     name, count = Counter(take.name for take in takes).most_common(1)[0] if takes else ("", 0)
     if count > 1:
         raise DatasetError(
-            f"{count} clips are named {name!r}: a file is named like a scene of another. Rename the file."
+            f"{count} clips are named {name!r}: a file is named like a scene or a part of another. Rename the file."
         )
 
 

@@ -1,14 +1,19 @@
 """Which span of a source becomes which clip: scenes, and the frames that fit."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 
-from ltx_trainer.artifacts import Example, Footage, LeftOut, MediaKind, Role
+from ltx_trainer.artifacts import Example, Footage, LeftOut, MediaKind, Range, Role
+from ltx_trainer.conditions import Terms
 from ltx_trainer.config import Request
 from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import ClipShape, num_frames_within
 from ltx_trainer.media import VideoScan
+from ltx_trainer.prepare.beside import cut_beside, look_beside
+from ltx_trainer.prepare.lengths import SLACK_SECONDS, fitting_frames, fitting_seconds, told
+from ltx_trainer.prepare.ranges import check_ranges, ranges_within
 from ltx_trainer.prepare.scans import Scans
 
 MIN_FRAMES_TO_SCALE = 2
@@ -17,17 +22,33 @@ MIN_FRAMES_TO_SCALE = 2
 
 @dataclass(frozen=True)
 class Take:
-    """The pictures of one future clip.
+    """The span of one future clip.
 
     Attributes:
-        name: The example's name, with the scene's number where a video was split.
-        example: Where they come from.
-        footage: Of the target.
+        name: The example's name, with the number of the scene or part where a file was split.
+        example: Where it comes from.
+        footage: Its pictures by role; empty in a mode without video.
+        begins: Where the span begins, on the own clock of each video of the example.
+        offset_seconds: From the target's first frame or sample to the begin of the span.
+        span_seconds: Length of the span in the target's file.
+        duration_seconds: What the span becomes.
+        ranges: Seconds of the clip's sound that are generated.
     """
 
     name: str
     example: Example
-    footage: Footage
+    footage: Mapping[Role, Footage]
+    begins: Mapping[Role, Fraction]
+    offset_seconds: Fraction
+    span_seconds: Fraction
+    duration_seconds: Fraction
+    ranges: tuple[Range, ...] = ()
+
+    @property
+    def slack_seconds(self) -> Fraction:
+        """What a file beside the target may lack of the span: half a frame."""
+        target = self.footage.get(Role.TARGET)
+        return SLACK_SECONDS if target is None else self.span_seconds / (2 * target.shape.num_frames)
 
 
 @dataclass(frozen=True)
@@ -36,27 +57,43 @@ class Cutting:
 
     Attributes:
         request: Says whether to split and to scale.
-        shape: What a video becomes.
+        terms: Say what a video or sound becomes, and what is given beside it.
         frames_factor: Pixel frames of one latent frame; lengths are `factor * k + 1`.
+        audio_rate_hz: Sample rate of the model; None if it has no sound.
     """
 
     request: Request
-    shape: ClipShape
+    terms: Terms
     frames_factor: int
+    audio_rate_hz: int | None
 
 
 def cut_example(cutting: Cutting, example: Example, scans: Scans) -> list[Take | LeftOut]:
-    """Cut one example to takes, each of which is used or left out for a reason; all of a file that cannot be read."""
+    """Cut one example to takes, each of which is used or left out for a reason; all of it if a file cannot be read.
+
+    Raises:
+        DatasetError: Its ranges do not fit its sound.
+    """
     source = example.files[Role.TARGET]
     try:
+        if cutting.terms.shape is None:
+            return _cut_sound(cutting, example, scans)
         if source.kind is MediaKind.IMAGE:
             scans.image(source)
-            still = replace(cutting.shape, num_frames=1)
-            return [Take(example.name, example, Footage(source, Fraction(0), Fraction(0), still))]
+            return [_still(example, cutting.terms.shape)]
         scan = scans.video(source, find_cuts=cutting.request.split_input_into_scenes)
+        beside = look_beside(example, scans)
     except MediaError as error:
         return [LeftOut(example.name, str(error))]
-    return [_fit(cutting, example, scan, span) for span in _scenes(cutting.request, example.name, scan)]
+    cut = _Cut(cutting, cutting.terms.shape, example, scan, beside)
+    return [cut.fit(span) for span in _scenes(cutting.request, example.name, scan)]
+
+
+def _still(example: Example, shape: ClipShape) -> Take:
+    still = replace(shape, num_frames=1)
+    nowhere = Fraction(0)
+    footage = Footage(example.files[Role.TARGET], nowhere, nowhere, still)
+    return Take(example.name, example, {Role.TARGET: footage}, {}, nowhere, nowhere, still.duration_seconds)
 
 
 @dataclass(frozen=True)
@@ -78,33 +115,106 @@ def _scenes(request: Request, name: str, scan: VideoScan) -> list[_Span]:
     ]
 
 
-def _fit(cutting: Cutting, example: Example, scan: VideoScan, span: _Span) -> Take | LeftOut:
-    """Take the whole span if it is scaled in time, else its first frames, if there are enough."""
-    source, shape = example.files[Role.TARGET], cutting.shape
-    own_frames = _own_frames(scan, span)
-    if cutting.request.auto_scale_input:
-        if own_frames < MIN_FRAMES_TO_SCALE:
-            reason = f"has {own_frames} frames of its own, {MIN_FRAMES_TO_SCALE} are needed to scale it in time"
-            return LeftOut(span.name, reason)
-        return Take(span.name, example, Footage(source, span.start_seconds, span.duration_seconds, shape))
-    num_frames = num_frames_within(span.duration_seconds, shape.frame_rate)
-    if num_frames < shape.num_frames:
-        reason = f"has {num_frames} frames at {shape.frame_rate} fps, {shape.num_frames} are needed"
-        return LeftOut(span.name, reason + _remedy(num_frames, own_frames, cutting.frames_factor))
-    return Take(span.name, example, Footage(source, span.start_seconds, shape.duration_seconds, shape))
+@dataclass(frozen=True)
+class _Cut:
+    """One video that is cut, and what was found in it and beside it."""
+
+    cutting: Cutting
+    shape: ClipShape
+    example: Example
+    scan: VideoScan
+    beside: Mapping[Role, VideoScan | None]
+
+    def fit(self, span: _Span) -> Take | LeftOut:
+        """Take the whole span if it is scaled in time, else its first frames, if there are enough."""
+        cutting, shape = self.cutting, self.shape
+        own_frames = self._own_frames(span)
+        if cutting.request.auto_scale_input:
+            if own_frames < MIN_FRAMES_TO_SCALE:
+                reason = f"has {own_frames} frames of its own, {MIN_FRAMES_TO_SCALE} are needed to scale it in time"
+                return LeftOut(span.name, reason)
+            return self._take(span, span.duration_seconds)
+        num_frames = num_frames_within(span.duration_seconds, shape.frame_rate)
+        if num_frames < shape.num_frames:
+            reason = f"has {num_frames} frames at {shape.frame_rate} fps, {shape.num_frames} are needed"
+            return LeftOut(span.name, reason + _remedy(cutting, num_frames, own_frames))
+        return self._take(span, shape.duration_seconds)
+
+    def _take(self, span: _Span, span_seconds: Fraction) -> Take | LeftOut:
+        """Cut every file of the example alike."""
+        terms, offset = self.cutting.terms, span.start_seconds - self.scan.start_seconds
+        target = Footage(self.example.files[Role.TARGET], span.start_seconds, span_seconds, self.shape)
+        beside = cut_beside(span.name, self.example, target, offset, terms, self.beside, self.scan.size)
+        if isinstance(beside, LeftOut):
+            return beside
+        begins = {role: scan.start_seconds + offset for role, scan in self.beside.items() if scan is not None}
+        return Take(
+            name=span.name,
+            example=self.example,
+            footage={Role.TARGET: target, **beside},
+            begins={Role.TARGET: span.start_seconds, **begins},
+            offset_seconds=offset,
+            span_seconds=span_seconds,
+            duration_seconds=self.shape.duration_seconds,
+        )
+
+    def _own_frames(self, span: _Span) -> int:
+        """Count the source's frames in a span: exactly for a whole video, by the average rate for a scene."""
+        scan = self.scan
+        if span.duration_seconds == scan.duration_seconds:
+            return scan.num_frames
+        return num_frames_within(span.duration_seconds, scan.num_frames / scan.duration_seconds)
 
 
-def _own_frames(scan: VideoScan, span: _Span) -> int:
-    """Count the source's frames in a span: exactly for a whole video, by the average rate for a scene."""
-    if span.duration_seconds == scan.duration_seconds:
-        return scan.num_frames
-    return num_frames_within(span.duration_seconds, scan.num_frames / scan.duration_seconds)
-
-
-def _remedy(num_frames: int, own_frames: int, factor: int) -> str:
+def _remedy(cutting: Cutting, num_frames: int, own_frames: int) -> str:
     """Name the settings that would keep a clip that is too short."""
-    fitting = (num_frames - 1) // factor * factor + 1
-    remedies = [f"number_of_frames {fitting}"] if fitting > 1 else []
+    fitting = fitting_frames(num_frames, cutting.frames_factor, cutting.request, cutting.terms)
+    remedies = [] if fitting is None else [f"number_of_frames {fitting}"]
     if own_frames >= MIN_FRAMES_TO_SCALE:
         remedies.append("auto_scale_input")
     return f"; {' or '.join(remedies)} would keep it" if remedies else ""
+
+
+def _cut_sound(cutting: Cutting, example: Example, scans: Scans) -> list[Take | LeftOut]:
+    """Take the whole sound if it is scaled in time, else its begin, or all whole parts of a long one."""
+    request, duration = cutting.request, cutting.terms.duration_seconds
+    source = example.files[Role.TARGET]
+    assert cutting.audio_rate_hz is not None, "a mode without video needs a model with sound"
+    scan = scans.audio(source, rate_hz=cutting.audio_rate_hz)
+    if scan is None:
+        raise MediaError(f"{source.path.name} has no audio track.")
+    check_ranges(example.name, example.ranges, scan.duration_seconds)
+    if request.auto_scale_input:
+        return [_part(cutting, example, example.name, Fraction(0), scan.duration_seconds)]
+    num_parts = (scan.duration_seconds + SLACK_SECONDS) // duration
+    if not num_parts:
+        reason = f"lasts {told(scan.duration_seconds)} s, {told(duration)} s are needed"
+        return [LeftOut(example.name, reason + _remedy_of_sound(cutting, scan.duration_seconds))]
+    long = scan.duration_seconds > request.split_input_duration_threshold
+    if not (request.split_input_into_scenes and long and num_parts > 1):
+        return [_part(cutting, example, example.name, Fraction(0), duration)]
+    return [
+        _part(cutting, example, f"{example.name}#part-{number + 1:03d}", number * duration, duration)
+        for number in range(num_parts)
+    ]
+
+
+def _part(cutting: Cutting, example: Example, name: str, offset: Fraction, span: Fraction) -> Take | LeftOut:
+    """Take one span of a sound, with the parts of the ranges that lie in it."""
+    duration = cutting.terms.duration_seconds
+    tempo = span / duration if cutting.request.audio_preserve_pitch else Fraction(1)
+    heard = ranges_within(example.ranges, offset, offset + duration * tempo)
+    ranges = tuple((begin / tempo, end / tempo) for begin, end in heard)
+    if example.ranges and not ranges:
+        first, last = told(offset), told(offset + duration * tempo)
+        return LeftOut(name, f"has none of its ranges from {first} to {last} s, so nothing of it would be generated")
+    if ranges == ((Fraction(0), duration),):
+        return LeftOut(name, "lies in its ranges whole, which leaves nothing of it kept")
+    return Take(name, example, {}, {}, offset, span, duration, ranges)
+
+
+def _remedy_of_sound(cutting: Cutting, seconds: Fraction) -> str:
+    """Name the settings that would keep a sound that is too short."""
+    fitting = fitting_seconds(seconds, cutting.request, cutting.terms)
+    remedies = [] if fitting is None else [f"audio_duration_seconds {fitting}"]
+    return f"; {' or '.join([*remedies, 'auto_scale_input'])} would keep it"

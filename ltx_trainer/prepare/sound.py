@@ -2,12 +2,15 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
-from ltx_trainer.artifacts import LeftOut, MediaKind, Role, Soundtrack, SourceFile
+from ltx_trainer.artifacts import Example, LeftOut, MediaKind, Role, Soundtrack, SourceFile
 from ltx_trainer.config import Request
 from ltx_trainer.errors import ConfigError, DatasetError, MediaError
 from ltx_trainer.media import AudioScan
+from ltx_trainer.modes import Mode, Presence
 from ltx_trainer.prepare.cutting import Take
+from ltx_trainer.prepare.lengths import told
 from ltx_trainer.prepare.scans import Scans
 
 logger = logging.getLogger(__name__)
@@ -19,18 +22,29 @@ SILENCE = 1e-6
 """Peaks under it (-120 dBFS) are no sound, and are not made louder."""
 
 Track = AudioScan | MediaError | None
-"""What a video has: a track, a track that cannot be decoded, or none."""
+"""What a file has: a track, a track that cannot be decoded, or none."""
+
+
+def check_model(mode: Mode, rate_hz: int | None) -> None:
+    """Refuse a mode that cannot do without sound on a model that has none.
+
+    Raises:
+        ConfigError: It is so.
+    """
+    if mode.needs_audio and rate_hz is None:
+        raise ConfigError(f"{mode.name} needs sound, and the base model has none. Take a model that has it.")
 
 
 def find_tracks(
-    request: Request, takes: Sequence[Take], scans: Scans, *, rate_hz: int | None
+    request: Request, mode: Mode, takes: Sequence[Take], scans: Scans, *, rate_hz: int | None
 ) -> Mapping[str, AudioScan | MediaError] | None:
-    """Decide whether the run has sound; if so, give the track of every source by the digest of the source.
+    """Decide whether the run has sound; if so, give the track of every file that is heard, by the file's digest.
 
     Sources that no take comes from have no say.
 
     Args:
         request: `with_audio` None is on if every video has a track, and a damaged one is one.
+        mode: May need sound, or have none, whatever the request says.
         takes: What will be trained on.
         scans: Of the sources.
         rate_hz: Sample rate of the model; None if it has no sound.
@@ -42,22 +56,25 @@ def find_tracks(
         ConfigError: Sound is required of a model that has none.
         DatasetError: Sound is required of images, or of videos of which some have none.
     """
-    if request.with_audio is False:
+    if mode.audio is Presence.ABSENT or (request.with_audio is False and not mode.needs_audio):
         return None
     if rate_hz is None:
         if request.with_audio:
             raise ConfigError("with_audio is true, and the base model has no sound. false and null work.")
         return None
-    sources = {take.footage.source.sha256: take.footage.source for take in takes}
+    heard = [source for take in takes for source in _heard(take.example)]
+    sources = {source.sha256: source for source in heard}
     stills = [source.name for source in sources.values() if source.kind is MediaKind.IMAGE]
-    if stills:
+    if stills and not mode.needs_audio:
         if request.with_audio:
             raise DatasetError(f"with_audio is true, and images such as {stills[0]!r} have no sound. false works.")
         if len(stills) < len(sources):
             logger.info("The run is silent: %d images have no sound, the first is %s.", len(stills), stills[0])
         return None
     tracks = {digest: _track_of(source, scans, rate_hz) for digest, source in sources.items()}
-    silent = sorted({take.footage.source.name for take in takes if tracks[take.footage.source.sha256] is None})
+    if mode.needs_audio:
+        _check_all_heard(mode, takes, tracks)
+    silent = sorted({source.name for source in heard if tracks[source.sha256] is None})
     if silent and request.with_audio:
         raise DatasetError(
             f"with_audio is true, and {len(silent)} videos have no audio track: {', '.join(silent)}. "
@@ -72,30 +89,86 @@ def find_tracks(
 def add_sound(
     request: Request, take: Take, tracks: Mapping[str, AudioScan | MediaError] | None
 ) -> dict[Role, Soundtrack] | LeftOut:
-    """Give the sound of a take: none in a silent run, and a reason to leave it out if its track is damaged."""
+    """Give the sound of a take by role: none in a silent run.
+
+    The track of a video is heard with its pictures; a sound of its own is laid over the take from its first sample.
+
+    Returns:
+        The sound, or the reason to leave the take out: a track is damaged, or a sound of its own is too short.
+    """
     if tracks is None:
         return {}
-    footage = take.footage
-    track = tracks[footage.source.sha256]
-    if isinstance(track, MediaError):
-        return LeftOut(take.name, str(track))
-    soundtrack = Soundtrack(
-        source=footage.source,
-        start_seconds=footage.start_seconds,
-        span_seconds=footage.span_seconds,
-        duration_seconds=footage.shape.duration_seconds,
-        preserve_pitch=request.audio_preserve_pitch,
-        gain=_gain(track.peak) if request.audio_normalize else 1.0,
-    )
-    return {Role.TARGET: soundtrack}
+    sound: dict[Role, Soundtrack] = {}
+    for role, part in _heard_parts(take.example).items():
+        source = take.example.files[part]
+        track = tracks[source.sha256]
+        if isinstance(track, MediaError):
+            return LeftOut(take.name, str(track))
+        begin = take.begins.get(part, track.start_seconds + take.offset_seconds)
+        left = track.start_seconds + track.duration_seconds - begin
+        # Of a start video a single picture is used, so that nobody has measured it.
+        if part not in _MEASURED and left < take.span_seconds - take.slack_seconds:
+            return LeftOut(
+                take.name,
+                f"needs {told(take.span_seconds)} s of sound, and its {part} {source.name} has "
+                f"{told(max(left, Fraction(0)))} s from {told(take.offset_seconds)} s on",
+            )
+        sound[role] = Soundtrack(
+            source=source,
+            start_seconds=begin,
+            span_seconds=take.span_seconds,
+            duration_seconds=take.duration_seconds,
+            preserve_pitch=request.audio_preserve_pitch,
+            gain=gain_of(request, track),
+        )
+    return sound
+
+
+def gain_of(request: Request, track: AudioScan) -> float:
+    """Give the factor that brings the loudest sample of a whole file to -1 dBFS, if that is asked for."""
+    loud = request.audio_normalize and track.peak >= SILENCE
+    return PEAK / track.peak if loud else 1.0
+
+
+_MEASURED = (Role.TARGET, Role.REFERENCE)
+"""Files whose length is known to be enough by their pictures, or by what was cut."""
+
+
+def _heard_parts(example: Example) -> dict[Role, Role]:
+    """Say which file of an example each sound of its clips is the track of."""
+    files = example.files
+    parts = {Role.TARGET: next(role for role in (Role.SOUND, Role.START, Role.TARGET) if role in files)}
+    for role in (Role.REFERENCE_SOUND, Role.REFERENCE):
+        if role in files:
+            return {**parts, Role.REFERENCE_SOUND: role}
+    return parts
+
+
+def _heard(example: Example) -> list[SourceFile]:
+    return [example.files[part] for part in _heard_parts(example).values()]
+
+
+def _check_all_heard(mode: Mode, takes: Sequence[Take], tracks: Mapping[str, Track]) -> None:
+    silent = [
+        f"{take.example.name} ({source.name})"
+        for take in takes
+        for source in _heard(take.example)
+        if tracks[source.sha256] is None
+    ]
+    # A split video has many takes.
+    named = list(dict.fromkeys(silent))
+    if named:
+        added = [f", add a sound named x{part.suffix}" for part in mode.parts if part.role is Role.SOUND]
+        raise DatasetError(
+            f"{mode.name} needs sound, and {len(named)} files have no audio track: {', '.join(named)}. "
+            f"Give them one{''.join(added)}, or take them out."
+        )
 
 
 def _track_of(source: SourceFile, scans: Scans, rate_hz: int) -> Track:
+    if source.kind is MediaKind.IMAGE:
+        return None
     try:
         return scans.audio(source, rate_hz=rate_hz)
     except MediaError as error:
         return error
-
-
-def _gain(peak: float) -> float:
-    return PEAK / peak if peak >= SILENCE else 1.0

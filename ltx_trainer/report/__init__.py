@@ -8,6 +8,7 @@ from ltx_trainer.report.logs import Event, Log, Logs, Measured
 from ltx_trainer.report.result import RECORD, STATUS, write_record, write_result, write_status
 from ltx_trainer.report.screen import (
     download_progress,
+    show_conditions,
     show_data,
     show_left_out,
     show_modes,
@@ -28,6 +29,7 @@ __all__ = [
     "describe_start",
     "download_progress",
     "open_events",
+    "show_conditions",
     "show_data",
     "show_left_out",
     "show_modes",

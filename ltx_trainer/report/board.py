@@ -1,4 +1,4 @@
-"""TensorBoard: losses by step, and previews as pictures that move."""
+"""TensorBoard: losses by step, and previews as strips of pictures, or as sound."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,11 +37,16 @@ class Board:
             self._writer.add_scalar(name, value, event["step"])
 
     def add_render(self, render: Render) -> None:
-        """Add the previews of a step: frames of each item side by side, first to last."""
+        """Add the previews of a step: frames of each item side by side, first to last; sound as it is."""
         if self._writer is None:
             return
         for index, path in enumerate(render.items):
-            self._writer.add_image(f"preview/{index + 1}", _strip(path), render.step, dataformats="HWC")
+            name = f"preview/{index + 1}"
+            if path.suffix == ".wav":
+                samples, rate_hz = media.read_audio(path)
+                self._writer.add_audio(name, torch.from_numpy(samples).mean(dim=0), render.step, rate_hz)
+            else:
+                self._writer.add_image(name, _strip(path), render.step, dataformats="HWC")
 
 
 @contextmanager

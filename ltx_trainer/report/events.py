@@ -135,7 +135,9 @@ def describe_start(settings: Settings, *, step: int, processes: int) -> Event:
     return {"event": "started", "version": __version__, "settings": digest, "step": step, "processes": processes}
 
 
-def describe_data(num_clips: int, num_held_out: int, left_out: Sequence[LeftOut], *, with_audio: bool) -> Event:
+def describe_data(
+    num_clips: int, num_held_out: int, left_out: Sequence[LeftOut], *, with_audio: bool, given: Sequence[str] = ()
+) -> Event:
     """Say how much is trained on; dataset.json says what.
 
     Args:
@@ -143,14 +145,15 @@ def describe_data(num_clips: int, num_held_out: int, left_out: Sequence[LeftOut]
         num_held_out: Only measured on.
         left_out: Neither.
         with_audio: Whether sound is trained.
+        given: What every clip has beside its target.
     """
     counts = {"clips": num_clips, "held_out": num_held_out, "left_out": len(left_out)}
-    return {"event": "data", **counts, "with_audio": with_audio}
+    return {"event": "data", **counts, "with_audio": with_audio, **({"given": given} if given else {})}
 
 
 def describe_result(bundle: Bundle) -> Event:
     """Say which files a finished run leaves."""
-    files = (bundle.lora, bundle.config, bundle.video, bundle.debug_dataset)
+    files = (bundle.lora, bundle.config, bundle.video, bundle.audio, bundle.debug_dataset)
     return {"event": "done", "files": [path for path in files if path is not None]}
 
 

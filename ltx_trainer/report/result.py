@@ -2,11 +2,11 @@
 
 import json
 import mimetypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ltx_trainer.artifacts import Bundle, Clip, LeftOut, Role
+from ltx_trainer.artifacts import Bundle, Clip, Footage, LeftOut, Role, Soundtrack
 from ltx_trainer.atomic import write_text
 
 STATUS = "status.json"
@@ -22,6 +22,7 @@ def write_result(bundle: Bundle, folder: Path) -> Path:
         "lora_file": bundle.lora,
         "config_file": bundle.config,
         "video": bundle.video,
+        "audio": bundle.audio,
         "debug_dataset": bundle.debug_dataset,
     }
     result = {name: _file(path) for name, path in files.items() if path is not None}
@@ -40,6 +41,7 @@ def write_record(
     *,
     with_audio: bool,
     held_out: frozenset[str] = frozenset(),
+    conditions: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write `dataset.json`: what is trained on, exactly, and everything that is not, with its reason.
 
@@ -49,9 +51,11 @@ def write_record(
         left_out: What was not.
         with_audio: Whether sound is trained.
         held_out: Names of the clips that are only measured on; they stand among the others, marked.
+        conditions: What is given of every clip, as `describe_conditions` says it.
     """
     record = {
         "with_audio": with_audio,
+        **({"conditions": conditions} if conditions else {}),
         "trained_on": [_clip(clip, held_out=clip.name in held_out) for clip in clips],
         "left_out": [{"name": item.name, "reason": item.reason} for item in left_out],
     }
@@ -63,18 +67,42 @@ def _clip(clip: Clip, *, held_out: bool) -> dict[str, Any]:
     if held_out:
         record["held_out"] = True
     if (footage := clip.footage.get(Role.TARGET)) is not None:
-        record |= {
-            "file": footage.source.name,
-            "sha256": footage.source.sha256,
-            "start_seconds": float(footage.start_seconds),
-            "span_seconds": float(footage.span_seconds),
-            "num_frames": footage.shape.num_frames,
-            "frame_rate": str(footage.shape.frame_rate),
-            "size": str(footage.shape.size),
-        }
+        record |= _pictures(footage)
     if (soundtrack := clip.soundtrack.get(Role.TARGET)) is not None:
+        if footage is None:
+            record |= _span(soundtrack)
+        elif soundtrack.source != footage.source:
+            record["sound"] = _span(soundtrack)
         record["sound_gain"] = soundtrack.gain
+    given = {str(role): _pictures(item) for role, item in clip.footage.items() if role is not Role.TARGET}
+    given |= {str(role): _sound(item) for role, item in clip.soundtrack.items() if role is not Role.TARGET}
+    if given:
+        record["given"] = given
+    if clip.ranges:
+        record["generated_seconds"] = [[float(begin), float(end)] for begin, end in clip.ranges]
     return record
+
+
+def _pictures(footage: Footage) -> dict[str, Any]:
+    return {
+        **_span(footage),
+        "num_frames": footage.shape.num_frames,
+        "frame_rate": str(footage.shape.frame_rate),
+        "size": str(footage.shape.size),
+    }
+
+
+def _sound(soundtrack: Soundtrack) -> dict[str, Any]:
+    return {**_span(soundtrack), "sound_gain": soundtrack.gain}
+
+
+def _span(part: Footage | Soundtrack) -> dict[str, Any]:
+    return {
+        "file": part.source.name,
+        "sha256": part.source.sha256,
+        "start_seconds": float(part.start_seconds),
+        "span_seconds": float(part.span_seconds),
+    }
 
 
 def _file(path: Path) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """What a person sees while a run goes on: tables, and progress that stays in one line on a terminal."""
 
+import json
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -28,8 +29,9 @@ from rich.text import Text
 
 from ltx_trainer import download
 from ltx_trainer.artifacts import Bundle, Clip, LeftOut, MediaKind, Render, Role
+from ltx_trainer.config import default_of, request_fields
 from ltx_trainer.download import Received
-from ltx_trainer.modes import MODES
+from ltx_trainer.modes import ALIASES, MODES, Mode, Presence
 from ltx_trainer.report.logs import Event, Measured
 
 LINES_OF_A_RUN = 20
@@ -168,25 +170,68 @@ def show_modes(console: Console) -> None:
         facts = Table.grid(padding=(0, 2, 0, 0))
         facts.add_column(no_wrap=True)
         facts.add_column(overflow="fold")
-        facts.add_row("endpoint", mode.endpoint)
-        facts.add_row("in the archive", mode.files)
-        facts.add_row("own fields", ", ".join(sorted(mode.fields)))
-        facts.add_row("validation item", ", ".join(mode.preview_fields))
+        for name, text in _facts_of(mode):
+            facts.add_row(name, Text(text))
         console.print(Text(f"{mode.name}: {mode.summary}", style="bold"))
         console.print(Padding(facts, (0, 0, 1, 2)))
 
 
-def show_data(console: Console, clips: Sequence[Clip], left_out: Sequence[LeftOut], *, with_audio: bool) -> None:
-    """Print what is trained on and what is left out, with each reason.
+def _facts_of(mode: Mode) -> Iterator[tuple[str, str]]:
+    """Give everything that the table says of a mode, in words."""
+    yield "endpoint", ", or ".join([mode.endpoint, *(old for old, new in ALIASES.items() if new == mode.endpoint)])
+    yield "in the archive", mode.files
+    names = [name for name in request_fields(mode) if name in mode.fields | mode.defaults.keys()]
+    if names:
+        yield "own fields", ", ".join(f"{name} {_default(mode, name)}" for name in names)
+    items = (f"{item.name} ({item.takes}{'' if item.required else ', optional'})" for item in mode.item_fields)
+    yield "validation item", ", ".join(["prompt (text)", *items])
+    targets = ", ".join(mode.silent_targets if mode.audio is Presence.ABSENT else mode.targets)
+    silent = f"; silent: {', '.join(mode.silent_targets)}" if mode.audio is Presence.GENERATED_IF_SOUND else ""
+    yield "LoRA targets", targets + silent
 
-    What all clips become is said once, in the title, if it is the same.
+
+def _default(mode: Mode, name: str) -> str:
+    return "required" if name in mode.required_fields else json.dumps(default_of(mode, name))
+
+
+def show_data(
+    console: Console,
+    clips: Sequence[Clip],
+    left_out: Sequence[LeftOut],
+    *,
+    with_audio: bool,
+    conditions: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Print what is trained on, what is given of it, and what is left out, with each reason.
+
+    What all clips become is said once, in the title, if it is the same; which files are given, only where some are.
+
+    Args:
+        console: Where to.
+        clips: What is trained on.
+        left_out: What is not.
+        with_audio: Whether there is sound.
+        conditions: What is given of every clip, as `describe_conditions` says it.
     """
     alike = len({_shape(clip) for clip in clips}) == 1
     what = f"{len(clips)} clips of {_shape(clips[0])}" if alike else f"{len(clips)} clips"
-    head = ["clip", "seconds", *([] if alike else ["becomes"]), "caption"]
-    rows = [[clip.name, _span(clip), *([] if alike else [_shape(clip)]), _shortened(clip.caption)] for clip in clips]
-    _print_rows(console, f"{what}, {'with sound' if with_audio else 'silent'}", head, rows)
+    columns: dict[str, Callable[[Clip], str]] = {"clip": lambda clip: clip.name, "seconds": _span}
+    if not alike:
+        columns["becomes"] = _shape
+    if any(_given(clip) for clip in clips):
+        columns["given"] = _given
+    columns["caption"] = lambda clip: _shortened(clip.caption)
+    rows = [[tell(clip) for tell in columns.values()] for clip in clips]
+    _print_rows(console, f"{what}, {_sound(clips, with_audio=with_audio)}", list(columns), rows)
+    show_conditions(console, conditions)
     show_left_out(console, left_out)
+
+
+def show_conditions(console: Console, conditions: Sequence[Mapping[str, Any]]) -> None:
+    """Print what is given of every clip, as `describe_conditions` says it; nothing if nothing is."""
+    for condition in conditions:
+        numbers = [f"{name.replace('_', ' ')} {value}" for name, value in condition.items() if name != "condition"]
+        console.print(Text(f"given: {', '.join([condition['condition'], *numbers])}"), soft_wrap=True)
 
 
 def show_left_out(console: Console, left_out: Sequence[LeftOut]) -> None:
@@ -198,14 +243,17 @@ def show_left_out(console: Console, left_out: Sequence[LeftOut]) -> None:
 
 def show_result(console: Console, bundle: Bundle) -> None:
     """Print where everything lies."""
-    files = {"LoRA": bundle.lora, "config": bundle.config, "preview": bundle.video, "data": bundle.debug_dataset}
+    preview = bundle.audio if bundle.video is None else bundle.video
+    files = {"LoRA": bundle.lora, "config": bundle.config, "preview": preview, "data": bundle.debug_dataset}
     for name, path in files.items():
         if path is not None:
             console.print(Text(f"{name:8} {path}"), soft_wrap=True)
 
 
 def _shape(clip: Clip) -> str:
-    shape = clip.footage[Role.TARGET].shape
+    shape = clip.shape
+    if shape is None:
+        return f"{float(clip.soundtrack[Role.TARGET].duration_seconds):g} seconds"
     frames = f"{shape.num_frames} frames at {shape.frame_rate}/s" if shape.num_frames > 1 else "1 frame"
     return f"{frames}, {shape.size}"
 
@@ -219,10 +267,28 @@ def _shortened(caption: str) -> str:
 
 def _span(clip: Clip) -> str:
     """Say which part of its file a clip is, on the file's own clock."""
-    footage = clip.footage[Role.TARGET]
-    if footage.source.kind is MediaKind.IMAGE:
+    target = clip.soundtrack[Role.TARGET] if clip.shape is None else clip.footage[Role.TARGET]
+    if target.source.kind is MediaKind.IMAGE:
         return "still"
-    return f"{float(footage.start_seconds):.2f} - {float(footage.start_seconds + footage.span_seconds):.2f}"
+    return f"{float(target.start_seconds):.2f} - {float(target.start_seconds + target.span_seconds):.2f}"
+
+
+def _sound(clips: Sequence[Clip], *, with_audio: bool) -> str:
+    """Say what is heard beside the pictures."""
+    if clips and clips[0].shape is None:
+        return "sound only"
+    return "with sound" if with_audio else "silent"
+
+
+def _given(clip: Clip) -> str:
+    """Name the files that are given beside the target's own, and the seconds that are generated."""
+    of_all = [*clip.footage.items(), *clip.soundtrack.items()]
+    own = {part.source.name for role, part in of_all if role is Role.TARGET}
+    given = [f"{role} {part.source.name}" for role, part in of_all if part.source.name not in own]
+    if clip.ranges:
+        spans = " and ".join(f"{float(begin):g} - {float(end):g}" for begin, end in clip.ranges)
+        given.append(f"all but {spans}")
+    return ", ".join(given)
 
 
 def _print_rows(console: Console, title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -1,4 +1,4 @@
-"""Weights & Biases: losses by step, and previews as videos. Nothing that it does ends a run."""
+"""Weights & Biases: losses by step, and previews as videos or sounds. Nothing that it does ends a run."""
 
 import hashlib
 import logging
@@ -47,8 +47,8 @@ class WandbLog:
             self._send(curves, event["step"])
 
     def add_render(self, render: Render) -> None:
-        """Send the videos of a preview."""
-        self._attempt(lambda run: run.log(_videos(render), step=render.step))
+        """Send the videos of a preview, or its sounds."""
+        self._attempt(lambda run: run.log(_media(render), step=render.step))
 
     def finish(self, *, failed: bool) -> None:
         """End the run, and wait for what is still to be sent."""
@@ -149,8 +149,9 @@ def _library() -> ModuleType:
     return wandb
 
 
-def _videos(render: Render) -> dict[str, Any]:
-    return {f"preview/{index + 1}": _library().Video(str(path)) for index, path in enumerate(render.items)}
+def _media(render: Render) -> dict[str, Any]:
+    kinds = {".mp4": _library().Video, ".wav": _library().Audio}
+    return {f"preview/{index + 1}": kinds[path.suffix](str(path)) for index, path in enumerate(render.items)}
 
 
 def _identifier(path: Path, start: int) -> str:

@@ -1,18 +1,19 @@
 """Cached examples to batches of clean streams, with the conditions of the mode drawn for each sample.
 
-Shapes: b samples, c channels, f latent frames, h rows, w columns, t audio steps, m mel bins, l text tokens, d width.
+Shapes: b samples, l text tokens, d width.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ltx_trainer.artifacts import CachedExample, CachedSet
+from ltx_trainer.conditions import Terms
+from ltx_trainer.conditions.streams import make_streams, read_latents
 from ltx_trainer.config import Settings
-from ltx_trainer.diffusion import Stream, audio_tokens, generated_stream, give_first_frame, video_tokens
+from ltx_trainer.diffusion import Stream
 from ltx_trainer.models.family import Family
 from ltx_trainer.modes import Condition
 from ltx_trainer.tensorfile import read_tensors
@@ -24,7 +25,7 @@ class Batch:
 
     Attributes:
         names: Of the examples.
-        streams: Clean tokens and what is given of them: `video`, and `audio` unless the run is silent.
+        streams: Clean tokens and what is given of them: `video`, `audio` or both.
         prompt: Embeddings of the captions, `[b l d]` for each stream.
     """
 
@@ -34,10 +35,21 @@ class Batch:
 
 
 class BatchMaker:
-    """Reads cached examples and draws their conditions."""
+    """Reads cached examples and draws their conditions.
 
-    def __init__(self, settings: Settings, family: Family, cached: CachedSet, device: torch.device) -> None:
+    Args:
+        settings: Of the run.
+        family: Says where tokens stand.
+        cached: Says whether there is sound, and what stands in for a dropped caption.
+        device: Where batches go.
+        terms: What is given of every clip.
+    """
+
+    def __init__(
+        self, settings: Settings, family: Family, cached: CachedSet, device: torch.device, terms: Terms
+    ) -> None:
         self._settings = settings
+        self._terms = terms
         self._family = family
         self._cached = cached
         self._device = device
@@ -56,24 +68,12 @@ class BatchMaker:
         return Batch(tuple(example.name for example in examples), streams, self._prompt(examples, dropped))
 
     def _streams(self, examples: Sequence[CachedExample], generator: torch.Generator) -> dict[str, Stream]:
-        streams = {"video": self._video(examples, generator)}
-        if self._cached.with_audio:
-            streams["audio"] = self._audio(examples)
-        return streams
-
-    def _video(self, examples: Sequence[CachedExample], generator: torch.Generator) -> Stream:
-        latents = self._stacked([example.video for example in examples])
-        shape = examples[0].shape
-        assert shape is not None
-        stream = generated_stream(video_tokens(latents), self._family.video_coordinates(shape))
+        # Drawn whatever the mode, so that what is drawn next does not depend on it.
         chosen = torch.rand(len(examples), generator=generator) < self._settings.input.first_frame_conditioning_p
-        if Condition.FIRST_FRAME in self._settings.mode.conditions:
-            stream = give_first_frame(stream, latents.shape[3] * latents.shape[4], chosen)
-        return stream
-
-    def _audio(self, examples: Sequence[CachedExample]) -> Stream:
-        tokens = audio_tokens(self._stacked([example.audio for example in examples]))
-        return generated_stream(tokens, self._family.audio_coordinates(tokens.shape[1]))
+        first_frame = chosen if Condition.FIRST_FRAME in self._settings.mode.conditions else None
+        media = [example.media for example in examples]
+        latents = read_latents(media, self._device, with_audio=self._cached.with_audio)
+        return make_streams(self._family, self._terms, latents, first_frame)
 
     def _prompt(self, examples: Sequence[CachedExample], dropped: Sequence[bool]) -> dict[str, Tensor]:
         paths = [
@@ -82,8 +82,3 @@ class BatchMaker:
         ]
         loaded = [read_tensors(path) for path in paths]
         return {name: torch.stack([item[name] for item in loaded]).to(self._device) for name in loaded[0]}
-
-    def _stacked(self, paths: Sequence[Path | None]) -> Tensor:
-        latents = [read_tensors(path)["latents"] for path in paths if path is not None]
-        assert len(latents) == len(paths)
-        return torch.stack(latents).to(self._device)

@@ -18,7 +18,7 @@ from ltx_trainer.models.family import Family
 from ltx_trainer.train.batch import BatchMaker
 from ltx_trainer.train.order import derived_seed, generator_for
 from ltx_trainer.train.samples import Sample, mean_losses
-from ltx_trainer.train.step import draw_noise, losses_at, stream_weights
+from ltx_trainer.train.step import draw_noise, generated, losses_at, stream_weights
 
 PURPOSE = "held out"
 TURN = 3
@@ -115,7 +115,7 @@ class HeldOut:
         batch = self._batches.make_measured(example, generator_for(seed, PURPOSE, example.name, "conditions"))
         for sigma in self._settings.held_out.sigmas:
             noise = draw_noise(batch.streams, generator_for(seed, PURPOSE, example.name, str(sigma)))
-            levels = {name: torch.full((1,), sigma) for name in batch.streams}
+            levels = {name: torch.full((1,), sigma) for name in generated(batch.streams)}
             losses = losses_at(self._family, transformer, batch, levels, noise)
             yield Sample(
                 example.name, {name: float(loss) for name, loss in losses.items()}, dict.fromkeys(losses, sigma)

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from ltx_trainer.artifacts import Adapter, CachedSet
+from ltx_trainer.conditions import Terms
 from ltx_trainer.config import Settings
 from ltx_trainer.continuation import Identity
 from ltx_trainer.errors import Interrupted
@@ -37,6 +38,7 @@ def train_adapter(
     cached: CachedSet,
     folder: Path,
     *,
+    terms: Terms,
     identity: Identity,
     accelerator: Accelerator,
     hooks: Sequence[Hook],
@@ -53,6 +55,7 @@ def train_adapter(
         transformer: The frozen base with the adapter attached.
         cached: What is trained on; a part of it is held out if the settings say so.
         folder: Where checkpoints lie.
+        terms: What is given of every clip.
         identity: What a checkpoint must have been written with to be continued.
         accelerator: Device, precision and the other processes.
         hooks: Done between steps, and again at the step that training goes on from.
@@ -65,7 +68,7 @@ def train_adapter(
         CheckpointError: The newest whole checkpoint belongs to another run, or is past the last step.
         Interrupted: A signal to stop came; what was trained so far is saved.
     """
-    run = Run(settings, family, transformer, cached, folder, identity, accelerator, on_event)
+    run = Run(settings, family, transformer, cached, folder, terms, identity, accelerator, on_event)
     with deferred():
         run.continue_from_checkpoint()
         _train(run, settings, hooks, observers)

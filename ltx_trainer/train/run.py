@@ -16,6 +16,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from ltx_trainer.artifacts import ADAPTER_PREFIX, AVERAGE_PREFIX, Adapter, CachedSet
+from ltx_trainer.conditions import Terms
 from ltx_trainer.config import Settings
 from ltx_trainer.continuation import Identity
 from ltx_trainer.errors import Interrupted, TrainingDiverged, some_of
@@ -55,7 +56,8 @@ class StepMetrics:
 
     Attributes:
         step: Optimizer updates done, this one included.
-        loss: By name: `loss`, which is optimised, `loss/video` and, with sound, `loss/audio`, which are not weighted.
+        loss: By name: `loss`, which is optimised, and `loss/video`, `loss/audio` or both, which are not weighted: those
+            of the streams that are generated.
         loss_by_sigma: Of the samples of this step by stream and range of noise levels, such as `video 0.50-0.75`.
         learning_rate: Of this step.
         grad_norm: Before clipping.
@@ -90,6 +92,7 @@ class Run:
         transformer: nn.Module,
         cached: CachedSet,
         folder: Path,
+        terms: Terms,
         identity: Identity,
         accelerator: Accelerator,
         on_event: Callable[[Event], None],
@@ -105,7 +108,7 @@ class Run:
         self._examples, held_out = split_held_out(cached.examples, settings)
         training = settings.training
         self._order = BatchOrder([example.shape for example in self._examples], training.batch_size, training.seed)
-        self._batches = BatchMaker(settings, family, cached, accelerator.device)
+        self._batches = BatchMaker(settings, family, cached, accelerator.device, terms)
         self._held_out = HeldOut(settings, family, self._batches, held_out, accelerator)
         self._history: tuple[tuple[int, float], ...] = ()
         self._parameters = [parameter for parameter in transformer.parameters() if parameter.requires_grad]

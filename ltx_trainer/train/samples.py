@@ -22,8 +22,8 @@ class Sample:
 
     Attributes:
         clip: Its name.
-        loss: By stream, not weighted.
-        sigma: Noise level by stream.
+        loss: By generated stream, not weighted.
+        sigma: Noise level by generated stream.
     """
 
     clip: str

@@ -1,7 +1,7 @@
 """From noise to latents: the sampler of previews, on the same streams as the training.
 
 Shapes: b samples, c channels, f latent frames, h rows, w columns, n tokens, l text tokens, d width.
-A dictionary by stream has `video`, and `audio` unless the run is silent.
+A dictionary by stream has `video`, `audio` or both.
 """
 
 from collections.abc import Mapping
@@ -28,13 +28,13 @@ def denoise(
     negative: Prompt,
     sampling: Sampling,
 ) -> TokensByStream:
-    """Sample clean tokens `[b n c]` for each stream.
+    """Sample clean tokens `[b n c]` for each stream; given tokens, joined ones too, stay as they are.
 
     Args:
         family: The base model's family.
         transformer: The base with the adapter.
         streams: What is given of each stream, clean.
-        noise: What each stream starts from `[b n c]`.
+        noise: What each stream starts from `[b n c]`; what it holds at given tokens does not matter.
         prompt: Embeddings of what is asked for, `[b l d]` for each stream.
         negative: Embeddings of what is guided away from.
         sampling: Steps and guidance.
@@ -46,13 +46,15 @@ def denoise(
         estimates = model.estimate(tokens, sigma)
         tokens = {
             name: euler_step(stream, tokens[name], estimates[name], sigma, next_sigma)
+            if name in estimates
+            else tokens[name]
             for name, stream in streams.items()
         }
     return tokens
 
 
 class _GuidedModel:
-    """The model and its weaker versions, whose differences guide the sampling."""
+    """The model and its weaker versions, whose differences guide the sampling of what is generated."""
 
     def __init__(
         self,
@@ -69,13 +71,14 @@ class _GuidedModel:
         self._prompt = prompt
         self._negative = negative
         self._sampling = sampling
-        scales = [sampling.scales[name] for name in streams]
+        self._generated = [name for name, stream in streams.items() if not stream.frozen]
+        scales = [sampling.scales[name] for name in self._generated]
         self._uses_cfg = any(scale.cfg > 1 for scale in scales)
         self._uses_stg = any(scale.stg > 0 for scale in scales)
         self._uses_modality = len(streams) > 1 and any(scale.modality > 1 for scale in scales)
 
     def estimate(self, tokens: TokensByStream, sigma: float) -> TokensByStream:
-        """Estimate the clean tokens of each stream from `tokens` at noise level `sigma`."""
+        """Estimate the clean tokens of each generated stream from `tokens` at noise level `sigma`."""
         plain = self._pass(tokens, sigma, self._prompt)
         negative = self._pass(tokens, sigma, self._negative) if self._uses_cfg else {}
         perturbed = self._pass(tokens, sigma, self._prompt, perturbed=True) if self._uses_stg else {}
@@ -88,7 +91,7 @@ class _GuidedModel:
                 perturbed=perturbed.get(name),
                 isolated=isolated.get(name),
             )
-            for name in self._streams
+            for name in self._generated
         }
 
     def _pass(

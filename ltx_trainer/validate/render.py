@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,16 +13,41 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ltx_trainer import interruption, media
-from ltx_trainer.artifacts import CachedPreview, CachedSet, Render
+from ltx_trainer.artifacts import CachedMedia, CachedPreview, CachedSet, Render, Role
 from ltx_trainer.atomic import write_text
-from ltx_trainer.models.family import Family
+from ltx_trainer.conditions import Terms
+from ltx_trainer.conditions.streams import Latents, read_latents
+from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
 from ltx_trainer.models.lora import adapter_state
 from ltx_trainer.processes import on_main, together
 from ltx_trainer.tensorfile import read_tensors, tensors_digest
-from ltx_trainer.validate.sample import sample
+from ltx_trainer.validate.sample import given_streams, sample
 from ltx_trainer.validate.sampling import Sampling
+from ltx_trainer.validate.shown import (
+    composed_pictures,
+    composed_sound,
+    given_pictures,
+    kept_pixels,
+    kept_samples,
+)
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Showing:
+    """How previews are shown.
+
+    Attributes:
+        beside_base: Whether an item stands right of itself at step 0 where they are joined.
+        beside_input: Whether what an item is given stands left of it there; of sounds, before it.
+        composite: Whether what is kept of an input is the input's own, decoded from its latents, and not decoded from
+            the sampled ones, which say the same there but are decoded with what surrounds them.
+    """
+
+    beside_base: bool = True
+    beside_input: bool = True
+    composite: bool = True
 
 
 @dataclass(frozen=True)
@@ -33,23 +58,25 @@ class Previews:
         family: The base model's family.
         transformer: The base with the adapter.
         cached: Holds the validation items.
+        terms: What is given of them.
         sampling: Steps, seed and guidance.
         folder: Where previews go, a folder for each step.
         accelerator: Device, and the other processes.
         base: Names the weights and precision of the transformer without the adapter.
         on_render: Told of what was rendered, on the main process.
-        beside_base: Whether an item stands right of itself at step 0 where they are joined.
+        showing: How they are shown.
     """
 
     family: Family
     transformer: nn.Module
     cached: CachedSet
+    terms: Terms
     sampling: Sampling
     folder: Path
     accelerator: Accelerator
     base: str
     on_render: Callable[[Render], None]
-    beside_base: bool = True
+    showing: Showing = Showing()
 
     def render(self, step: int) -> Render | None:
         """Render the items, each process its share, and join them, unless that was done before.
@@ -65,12 +92,13 @@ class Previews:
             self.family,
             self.transformer,
             self.cached,
+            self.terms,
             self.sampling,
             self.folder,
             step,
             self.base,
             self.accelerator.device,
-            self.beside_base,
+            self.showing,
         )
         if not on_main(work.is_done) and self._is_stopped_in(work):
             return None
@@ -90,13 +118,14 @@ def render_previews(
     family: Family,
     transformer: nn.Module,
     cached: CachedSet,
+    terms: Terms,
     sampling: Sampling,
     folder: Path,
     *,
     step: int,
     base: str,
     device: torch.device,
-    beside_base: bool = True,
+    showing: Showing = Showing(),
 ) -> Render:
     """Render every validation item in this process with the adapter as it stands, or find it done.
 
@@ -104,14 +133,15 @@ def render_previews(
         family: The base model's family.
         transformer: The base with the adapter.
         cached: Holds the validation items.
+        terms: What is given of them.
         sampling: Steps, seed and guidance.
         folder: Where previews go, a folder for each step.
         step: Optimizer updates done.
         base: Names the weights and precision of the transformer without the adapter.
         device: Where the transformer is.
-        beside_base: Whether an item stands right of itself at step 0 where they are joined.
+        showing: How they are shown.
     """
-    work = _Work(family, transformer, cached, sampling, folder, step, base, device, beside_base)
+    work = _Work(family, transformer, cached, terms, sampling, folder, step, base, device, showing)
     if not work.is_done():
         work.render_items(() if work.has_items() else range(len(cached.previews)))
         work.join_items()
@@ -124,34 +154,93 @@ def _is_stopped(do: Callable[[], object]) -> bool:
 
 
 @dataclass(frozen=True)
+class _Item:
+    """One item before it is decoded.
+
+    Attributes:
+        latents: Of every stream: video `[c f h w]`, audio `[c t m]`.
+        given: What it was given, in batches of one.
+        kept: Where the target is given, by stream: cells `[f h w]`, tokens `[n]`.
+        audio_coordinates: Bounds of the audio tokens in seconds `[1 n 2]`; None in a silent run.
+    """
+
+    latents: Mapping[str, Tensor]
+    given: Latents
+    kept: Mapping[str, Tensor]
+    audio_coordinates: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """The sound of one item: stereo `[2 s]`, what was made and what was given, at one rate."""
+
+    made: Tensor
+    given: Tensor | None
+    rate_hz: int
+
+
+@dataclass(frozen=True)
 class _Work:
     """The previews of one step.
 
     A note beside the files says what they were rendered from, so that no other run's previews are taken for this one's:
     a line of what every step has in common, a line of the adapter, and a line of how the items were joined.
-    The decoders are on the device beside the transformer, one after the other, only while they are at work.
+    The decoders are on the device beside the transformer, one after the other, only while they are at work; a decoder
+    without a stream of its own is never loaded.
     """
 
     family: Family
     transformer: nn.Module
     cached: CachedSet
+    terms: Terms
     sampling: Sampling
     folder: Path
     step: int
     base: str
     device: torch.device
-    beside_base: bool
+    showing: Showing
 
     @property
     def render(self) -> Render:
         """What there is in the end."""
-        place = self.folder / f"step-{self.step:06d}"
-        items = tuple(place / f"item-{index + 1}.mp4" for index in range(len(self.cached.previews)))
-        return Render(self.step, items, joined=place / "all.mp4")
+        items = self._sounds if self.terms.shape is None else self._pictures
+        return Render(self.step, items, joined=self._place / ("all.mp4" if self._makes_pictures else "all.wav"))
+
+    @property
+    def _place(self) -> Path:
+        return self.folder / f"step-{self.step:06d}"
+
+    @property
+    def _makes_pictures(self) -> bool:
+        """Whether pictures are generated; if not, what is rendered is sound, perhaps with the pictures given."""
+        return self.terms.shape is not None and "video" not in self.terms.frozen
 
     @property
     def _note(self) -> Path:
-        return self.render.joined.with_name("origin.txt")
+        return self._place / "origin.txt"
+
+    @property
+    def _pictures(self) -> tuple[Path, ...]:
+        """The items as videos; none in a mode without video."""
+        return () if self.terms.shape is None else self._files("item-{}.mp4")
+
+    @property
+    def _sounds(self) -> tuple[Path, ...]:
+        """The items as sounds; none in a mode that generates pictures."""
+        return () if self._makes_pictures else self._files("item-{}.wav")
+
+    @property
+    def _inputs(self) -> tuple[Path | None, ...]:
+        """What each item is given, as a file; None if nothing is, or if it is not shown."""
+        files = self._files("input-{}.mp4" if self._makes_pictures else "input-{}.wav")
+        pairs = zip(files, self.cached.previews, strict=True)
+        return tuple(path if self._shows_input(preview.media) else None for path, preview in pairs)
+
+    def _files(self, name: str) -> tuple[Path, ...]:
+        return tuple(self._place / name.format(index + 1) for index in range(len(self.cached.previews)))
+
+    def _shows_input(self, given: CachedMedia) -> bool:
+        return self.showing.beside_input and bool(given.video if self._makes_pictures else given.audio)
 
     def is_done(self) -> bool:
         """Look for the note of exactly this work; what it says of files that are about to go is taken away."""
@@ -167,45 +256,58 @@ class _Work:
 
     def has_items(self) -> bool:
         """Tell whether the items are there, joined in whatever way."""
-        return self.noted()[:2] == self._origin and all(path.is_file() for path in self.render.items)
+        return self.noted()[:2] == self._origin and self._has_files()
+
+    def _has_files(self) -> bool:
+        inputs = [path for path in self._inputs if path is not None]
+        return all(path.is_file() for path in (*self._pictures, *self._sounds, *inputs))
 
     def render_items(self, indices: Sequence[int]) -> None:
         """Write the files of some items, each the same whichever others are rendered with it."""
         if not indices:
             return
-        previews = [self.cached.previews[index] for index in indices]
         with _undisturbed(self.transformer, self.device):
-            latents = [self._sample(preview) for preview in previews]
-            sounds, rate_hz = _decode_audio(
-                self.family, [item["audio"] for item in latents if "audio" in item], self.device
-            )
-            with self.family.video_codec(self.device) as codec:
-                for position, index in enumerate(indices):
-                    media.write_video(
-                        self.render.items[index],
-                        codec.decode(latents[position]["video"]).numpy(),
-                        previews[position].shape.frame_rate,
-                        audio=sounds[position].numpy() if sounds else None,
-                        audio_rate_hz=rate_hz,
-                    )
+            items = {index: self._sample(self.cached.previews[index]) for index in indices}
+            heard = self._decode_sounds(items)
+            if self.terms.shape is not None:
+                with self.family.video_codec(self.device) as codec:
+                    for index, item in items.items():
+                        self._write_pictures(index, item, codec, heard.get(index))
 
     def join_items(self) -> None:
         """Write all items into one file, and then the note."""
-        items, start = self.render.items, self._start
-        rows = list(zip(items)) if start is None else list(zip(start.render.items, items, strict=True))
-        media.join_videos(rows, self.render.joined)
+        start = self._start
+        columns = [self._inputs] if any(self._inputs) else []
+        columns += [each.joined_items for each in (start, self) if each is not None]
+        rows = [[path for path in row if path is not None] for row in zip(*columns, strict=True)]
+        if self._makes_pictures:
+            media.join_videos(rows, self.render.joined)
+        else:
+            media.join_sounds([path for row in rows for path in row], self.render.joined)
         write_text(self._note, "\n".join([*self._origin, self._joined_as]))
 
     def noted(self) -> list[str]:
         """Read the note by lines; there are none if it is not there."""
         return self._note.read_text().splitlines() if self._note.is_file() else []
 
+    @property
+    def joined_items(self) -> tuple[Path, ...]:
+        """What is joined of the items."""
+        return self._pictures if self._makes_pictures else self._sounds
+
     @cached_property
     def _origin(self) -> list[str]:
         """Name what changes an item: the base, the items and how they are sampled, and the adapter."""
-        previews = self.cached.previews
-        asked = [(item.prompt.stem, item.first_frame and item.first_frame.stem, item.shape) for item in previews]
-        facts = (self.base, asked, self.cached.negative_prompt.stem, self.cached.with_audio, self.sampling)
+        asked = [(item.prompt.stem, _named(item.media), item.shape) for item in self.cached.previews]
+        facts = (
+            self.base,
+            asked,
+            self.cached.negative_prompt.stem,
+            self.cached.with_audio,
+            self.sampling,
+            self.terms,
+            self.showing.composite,
+        )
         in_common = hashlib.sha256(repr(facts).encode()).hexdigest()
         return [f"asked {in_common}", f"adapter {tensors_digest(adapter_state(self.transformer))}"]
 
@@ -216,28 +318,94 @@ class _Work:
         Its adapter need not be known: a run that begins renders its own step 0 over whatever is there.
         """
         start = replace(self, step=0)
-        if not self.beside_base or self.step == 0 or start.noted()[:1] != self._origin[:1]:
+        if not self.showing.beside_base or self.step == 0 or start.noted()[:1] != self._origin[:1]:
             return None
-        return start if all(path.is_file() for path in start.render.items) else None
+        return start if all(path.is_file() for path in start.joined_items) else None
 
     @property
     def _joined_as(self) -> str:
-        return "joined alone" if self._start is None else f"joined beside {self._start.noted()[1]}"
+        base = "alone" if self._start is None else f"beside {self._start.noted()[1]}"
+        return f"joined {base}{' and what is given' if any(self._inputs) else ''}"
 
-    def _sample(self, preview: CachedPreview) -> dict[str, Tensor]:
-        """Sample the latents of one item: video `[c f h w]`, audio `[c t m]`."""
-        first_frame = None if preview.first_frame is None else read_tensors(preview.first_frame)["latents"][None]
+    def _sample(self, preview: CachedPreview) -> _Item:
+        """Sample the latents of one item."""
+        with_audio = self.cached.with_audio
+        given = read_latents([preview.media], torch.device("cpu"), with_audio=with_audio)
         latents = sample(
             self.family,
             self.transformer,
             _load_prompt(preview.prompt, self.device),
             _load_prompt(self.cached.negative_prompt, self.device),
-            preview.shape,
+            self.terms,
+            given,
             self.sampling,
-            with_audio=self.cached.with_audio,
-            first_frames=first_frame,
+            with_audio=with_audio,
         )
-        return {name: batch[0] for name, batch in latents.items()}
+        kept: dict[str, Tensor] = {}
+        streams = given_streams(self.family, self.terms, given, 1, with_audio=with_audio)
+        if Role.TARGET in given.video:
+            stream = streams["video"]
+            kept["video"] = stream.given[0, : stream.num_target].unflatten(0, latents["video"].shape[2:])
+        if Role.TARGET in given.audio:
+            stream = streams["audio"]
+            kept["audio"] = stream.given[0, : stream.num_target]
+        num_tokens = latents["audio"].shape[2] if "audio" in latents else None
+        return _Item(
+            {name: batch[0] for name, batch in latents.items()},
+            given,
+            kept,
+            None if num_tokens is None else self.family.audio_coordinates(num_tokens),
+        )
+
+    def _decode_sounds(self, items: Mapping[int, _Item]) -> dict[int, _Heard]:
+        """Decode what is heard of each item, and write it where that is all there is."""
+        heard: dict[int, _Heard] = {}
+        if any("audio" in item.latents for item in items.values()):
+            with self.family.audio_codec(self.device) as codec:
+                heard = {index: self._decode_sound(codec, item) for index, item in items.items()}
+        for index, sound in heard.items():
+            if self._sounds:
+                media.write_audio(self._sounds[index], sound.made.numpy(), sound.rate_hz)
+            if (path := self._inputs[index]) is not None and path.suffix == ".wav" and sound.given is not None:
+                media.write_audio(path, sound.given.numpy(), sound.rate_hz)
+        return heard
+
+    def _decode_sound(self, codec: AudioCodec, item: _Item) -> _Heard:
+        made, rate_hz, given = codec.decode(item.latents["audio"]), codec.output_rate_hz, None
+        if Role.REFERENCE_SOUND in item.given.audio:
+            given = codec.decode(item.given.audio[Role.REFERENCE_SOUND][0])
+        if Role.TARGET in item.given.audio and item.audio_coordinates is not None:
+            own = made if "audio" in self.terms.frozen else codec.decode(item.given.audio[Role.TARGET][0])
+            kept = kept_samples(item.kept["audio"], item.audio_coordinates, own.shape[1], rate_hz)
+            given = composed_sound(torch.zeros_like(own), own, kept, rate_hz)
+            made = composed_sound(made, own, kept, rate_hz) if self.showing.composite else made
+        return _Heard(made, given, rate_hz)
+
+    def _write_pictures(self, index: int, item: _Item, codec: VideoCodec, heard: _Heard | None) -> None:
+        """Decode and write one item, and what it is given."""
+        shows_input = self._inputs[index] is not None
+        made, given, kept = codec.decode(item.latents["video"]), dict[Role, Tensor](), None
+        if self._makes_pictures:
+            wanted = set(item.given.video) - {Role.MASK} if shows_input else {Role.TARGET} & set(item.given.video)
+            given = {role: codec.decode(item.given.video[role][0]) for role in sorted(wanted)}
+        if Role.TARGET in given:
+            kept = kept_pixels(item.kept["video"], self.family.facts.factors)
+            made = composed_pictures(made, given[Role.TARGET], kept) if self.showing.composite else made
+        self._write_video(self._pictures[index], made, None if heard is None else heard.made, heard)
+        path = self._inputs[index]
+        shown = given_pictures(self.terms, given, kept)
+        if path is not None and path.suffix == ".mp4" and shown is not None:
+            self._write_video(path, shown, None if heard is None else heard.given, heard)
+
+    def _write_video(self, path: Path, frames: Tensor, sound: Tensor | None, heard: _Heard | None) -> None:
+        assert self.terms.shape is not None, "asked of a mode with video"
+        media.write_video(
+            path,
+            frames.numpy(),
+            self.terms.shape.frame_rate,
+            audio=None if sound is None else sound.numpy(),
+            audio_rate_hz=None if heard is None else heard.rate_hz,
+        )
 
 
 @contextmanager
@@ -252,12 +420,11 @@ def _undisturbed(transformer: nn.Module, device: torch.device) -> Iterator[None]
         transformer.train(training)
 
 
+def _named(given: CachedMedia) -> tuple[object, ...]:
+    """Name what is given by what it was made from, wherever it lies."""
+    parts = ({str(role): path.stem for role, path in sorted(part.items())} for part in (given.video, given.audio))
+    return (*parts, given.ranges)
+
+
 def _load_prompt(path: Path, device: torch.device) -> dict[str, Tensor]:
     return {name: tensor[None].to(device) for name, tensor in read_tensors(path).items()}
-
-
-def _decode_audio(family: Family, latents: list[Tensor], device: torch.device) -> tuple[list[Tensor], int | None]:
-    if not latents:
-        return [], None
-    with family.audio_codec(device) as codec:
-        return [codec.decode(item) for item in latents], codec.output_rate_hz

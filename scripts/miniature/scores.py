@@ -11,13 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from ltx_trainer import world
+from ltx_trainer.artifacts import Role
+from ltx_trainer.conditions import Terms
+from ltx_trainer.conditions.streams import Latents, make_streams
 from ltx_trainer.config import Settings
 from ltx_trainer.config.request import NEGATIVE_PROMPT
 from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
 from ltx_trainer.train.batch import Batch
 from ltx_trainer.train.step import losses_at
-from ltx_trainer.validate import Sampling, as_tokens, sample, sampling_of, starting_noise, streams_of
+from ltx_trainer.validate import Sampling, as_tokens, sample, sampling_of, starting_noise
 
 HELD_OUT: tuple[world.Composition, ...] = (
     ("red", "square", "left"),
@@ -76,6 +79,23 @@ def prompts_of(family: Family, captions: Sequence[str], scratch: Path) -> dict[s
     return {stream: torch.stack([prompt[stream] for prompt in found]) for stream in found[0]}
 
 
+def terms_for(shape: ClipShape) -> Terms:
+    """Say what is given of clips of a shape, beside their text and perhaps a first frame: nothing."""
+    return Terms(shape, shape.duration_seconds)
+
+
+def latents_of(clips: Mapping[str, Tensor], first_frames: Tensor | None = None) -> Latents:
+    """Take clips, or nothing but first frames `[b c 1 h w]`, as what streams are made of.
+
+    Args:
+        clips: Normalised latents, video `[b c f h w]` and audio `[b c t m]`, or none.
+        first_frames: Of the clips' own or others; None if none are given.
+    """
+    given = {} if first_frames is None else {Role.START: first_frames}
+    video = {Role.TARGET: clips["video"]} if "video" in clips else {}
+    return Latents({**video, **given}, {Role.TARGET: clips["audio"]} if "audio" in clips else {})
+
+
 def make(
     family: Family,
     transformer: nn.Module,
@@ -106,7 +126,8 @@ def make(
         away = {stream: embeddings.expand(len(own[stream]), -1, -1) for stream, embeddings in negative.items()}
         given = None if first_frames is None else first_frames[part]
         seeded = replace(sampling, seed=sampling.seed + index)
-        pieces.append(sample(family, transformer, own, away, shape, seeded, with_audio=True, first_frames=given))
+        latents, terms = latents_of({}, given), terms_for(shape)
+        pieces.append(sample(family, transformer, own, away, terms, latents, seeded, with_audio=True))
     return {stream: torch.cat([piece[stream] for piece in pieces]) for stream in pieces[0]}
 
 
@@ -201,8 +222,9 @@ def video_losses(
         seed: Of the noise.
         first_frames: Latents of given first frames `[b c 1 h w]`, the clips' own or others.
     """
-    noise = as_tokens(starting_noise(family, shape, len(clips["video"]), seed, with_audio=True))
-    streams = streams_of(family, shape, clips, first_frames)
+    terms = terms_for(shape)
+    noise = as_tokens(starting_noise(family, terms, len(clips["video"]), seed, with_audio=True))
+    streams = make_streams(family, terms, latents_of(clips, first_frames))
     levels = dict.fromkeys(streams, torch.full((len(clips["video"]),), sigma))
     return losses_at(family, transformer, Batch((), streams, dict(prompt)), levels, noise)["video"]
 

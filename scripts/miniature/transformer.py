@@ -22,15 +22,16 @@ from transformers import Gemma3ForConditionalGeneration, GemmaTokenizer
 
 from ltx_trainer import world
 from ltx_trainer.atomic import whole_file
+from ltx_trainer.conditions.streams import make_streams
 from ltx_trainer.config.request import NEGATIVE_PROMPT
 from ltx_trainer.diffusion import GuidanceScales, ModelStream, add_noise, flow_loss
 from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.models.family import Family
 from ltx_trainer.prepare.sound import PEAK
 from ltx_trainer.train.step import draw_noise
-from ltx_trainer.validate import Sampling, streams_of
+from ltx_trainer.validate import Sampling
 from miniature.parts import Recipe
-from miniature.scores import HELD_OUT, decode, held_out_scenes, make, share
+from miniature.scores import HELD_OUT, decode, held_out_scenes, latents_of, make, share, terms_for
 
 RECIPE = Recipe(steps=4_000, peak_rate=1.5e-3, warmup=100, average=0.995)
 
@@ -208,7 +209,7 @@ class Loss:
         device = next(self._trained.parameters()).device
         clips = {"video": pool.video[chosen], "audio": pool.audio[chosen]}
         first_frames = clips["video"][:, :, :1] if given else None
-        streams = streams_of(self._family, pool.bucket.shape, clips, first_frames)
+        streams = make_streams(self._family, terms_for(pool.bucket.shape), latents_of(clips, first_frames))
         noise = draw_noise(streams, generator)
         noise = {name: value[:num_pairs].repeat(2, 1, 1).to(device) for name, value in noise.items()}
         streams = {name: stream.to(device) for name, stream in streams.items()}

@@ -18,7 +18,7 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from ltx_trainer.artifacts import CachedExample, CachedSet, Footage, Preview, Role, SourceFile
+from ltx_trainer.artifacts import CachedExample, CachedSet, Clip, Footage, Preview, Role, SourceFile
 from ltx_trainer.cache import fill_cache
 from ltx_trainer.cache.fill import Cache
 from ltx_trainer.cache.key import audio_key, prompt_key, video_key
@@ -48,9 +48,14 @@ def tensors_in(folder: Path) -> set[Path]:
 
 
 def files_of(example: CachedExample) -> dict[str, Path]:
-    assert example.video is not None
-    assert example.audio is not None
-    return {"video": example.video, "audio": example.audio, "prompt": example.prompt}
+    media = example.media
+    return {"video": media.video[Role.TARGET], "audio": media.audio[Role.TARGET], "prompt": example.prompt}
+
+
+def preview_of(prompt: str, **footage: Footage) -> Preview:
+    """Make an item with pictures by the names of their roles."""
+    roles = {Role[name.upper()]: item for name, item in footage.items()}
+    return Preview(prompt, SHAPE, SHAPE.duration_seconds, roles, {})
 
 
 def changed(before: CachedSet, after: CachedSet) -> set[str]:
@@ -77,7 +82,7 @@ def test_every_tensor_has_the_shape_that_training_expects(fill: Any, make_clip: 
     assert facts.audio is not None
     assert example.shape is not None
 
-    video, audio = load_file(example.video)["latents"], load_file(example.audio)["latents"]
+    video, audio = (load_file(files_of(example)[kind])["latents"] for kind in ("video", "audio"))
     prompt = load_file(example.prompt)
 
     assert video.shape == (facts.video_channels, 3, 8, 12)
@@ -98,7 +103,7 @@ def test_pictures_are_the_frames_of_the_span(fill: Any, make_clip: Any, family: 
     with av.open(str(clip.footage[Role.TARGET].source.path)) as container:
         frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
-    found = load_file(fill(clip).examples[0].video)["latents"]
+    found = load_file(fill(clip).examples[0].media.video[Role.TARGET])["latents"]
 
     with family.video_codec(CPU) as codec:
         spans = {start: codec.encode(torch.from_numpy(frames[start : start + 5])) for start in range(8)}
@@ -111,7 +116,7 @@ def test_sound_is_that_of_the_span_made_louder_by_its_gain(fill: Any, make_clip:
     path = clip.footage[Role.TARGET].source.path
     samples = decode_audio(path, start_seconds=Fraction(3, 24), span_seconds=Fraction(5, 24), rate_hz=16000)
 
-    found = load_file(fill(clip).examples[0].audio)["latents"]
+    found = load_file(fill(clip).examples[0].media.audio[Role.TARGET])["latents"]
 
     with family.audio_codec(CPU) as codec:
         expected = codec.encode(torch.from_numpy(samples * np.float32(0.5)), found.shape[1])
@@ -129,7 +134,7 @@ def test_prompts_are_the_models_embeddings(fill: Any, make_clip: Any, family: Fa
 
 def test_a_second_fill_computes_nothing(fill: Any, make_clip: Any, still: Footage, cache_folder: Path) -> None:
     clips = [make_clip("a", with_sound=True), make_clip("b", caption="a bell", with_sound=True)]
-    previews = [Preview("a fox", SHAPE, still)]
+    previews = [preview_of("a fox", start=still)]
     first = fill(*clips, previews=previews)
     written = {path: path.stat().st_mtime_ns for path in tensors_in(cache_folder)}
 
@@ -169,14 +174,14 @@ def test_another_caption_costs_one_file(fill: Any, make_clip: Any) -> None:
     assert after.computed == 1
     assert after.examples[0] == before.examples[0]
     assert after.examples[1].prompt != before.examples[1].prompt
-    assert after.examples[1].video == before.examples[1].video
+    assert after.examples[1].media == before.examples[1].media
 
 
 def test_clips_of_one_caption_share_its_file(fill: Any, make_clip: Any) -> None:
     cached = fill(
         make_clip("a"),
         make_clip("b"),
-        previews=[Preview("a red ball", SHAPE, None)],
+        previews=[preview_of("a red ball")],
         negative_prompt="",
     )
 
@@ -311,28 +316,39 @@ def test_settings_of_the_training_do_not_enter(tmp_path: Path, clip_archive: Pat
 
 
 def test_a_still_is_compressed_as_its_preview_asks(fill: Any, make_clip: Any, still: Footage) -> None:
-    preview = [Preview("a fox", SHAPE, still)]
+    preview = [preview_of("a fox", start=still)]
 
-    as_it_is, lossy = (fill(make_clip(), previews=preview, still_crf=crf).previews[0].first_frame for crf in (None, 51))
+    found = [fill(make_clip(), previews=preview, still_crf=crf).previews[0].media for crf in (None, 51)]
 
-    one, other = load_file(as_it_is)["latents"], load_file(lossy)["latents"]
+    one, other = (load_file(media.video[Role.START])["latents"] for media in found)
     assert one.shape == other.shape == (16, 1, 8, 8)
     assert not torch.allclose(one, other, atol=0.1)
 
 
-def test_pictures_that_are_trained_on_are_not_compressed(fill: Any, make_clip: Any, still: Footage) -> None:
-    clip = replace(make_clip(), footage={Role.TARGET: still})
+@pytest.mark.parametrize("role", [Role.TARGET, Role.START])
+def test_pictures_that_are_trained_on_are_not_compressed(fill: Any, make_clip: Any, still: Footage, role: Role) -> None:
+    clip = make_clip()
+    clip = replace(clip, footage={**clip.footage, role: still})
 
-    cached = fill(clip, previews=[Preview("a fox", SHAPE, still)], still_crf=None)
+    as_it_is, lossy = (fill(clip, previews=[preview_of("a fox", start=still)], still_crf=crf) for crf in (None, 51))
 
-    assert cached.examples[0].video == cached.previews[0].first_frame
-    assert cached.examples[0].video != fill(clip, previews=[Preview("a", SHAPE, still)]).previews[0].first_frame
+    assert as_it_is.examples == lossy.examples
+    assert as_it_is.examples[0].media.video[role] == as_it_is.previews[0].media.video[Role.START]
+    assert as_it_is.previews[0].media.video[Role.START] != lossy.previews[0].media.video[Role.START]
+
+
+def test_a_video_of_a_preview_is_not_compressed(fill: Any, make_clip: Any) -> None:
+    clip = make_clip()
+
+    cached = fill(clip, previews=[preview_of("a fox", reference=clip.footage[Role.TARGET])], still_crf=51)
+
+    assert cached.previews[0].media.video[Role.REFERENCE] == cached.examples[0].media.video[Role.TARGET]
 
 
 def test_a_silent_run_has_no_sound(fill: Any, make_clip: Any, cache_folder: Path) -> None:
     cached = fill(make_clip())
 
-    assert cached.examples[0].audio is None
+    assert cached.examples[0].media.audio == {}
     assert not cached.with_audio
     assert not (cache_folder / "tensors/audio").exists()
 
@@ -399,8 +415,8 @@ def test_a_run_without_a_clip_that_decodes_is_refused_with_each_reason(fill: Any
 def test_a_previews_still_that_changed_ends_the_run(fill: Any, make_clip: Any, still: Footage) -> None:
     cut_short(still.source)
 
-    with pytest.raises(MediaError, match=r"still\.png has changed since it was first read"):
-        fill(make_clip(), previews=[Preview("a fox", SHAPE, still)])
+    with pytest.raises(MediaError, match=r"^input\.validation\.1: .*still\.png has changed since it was first read"):
+        fill(make_clip(), previews=[preview_of("a bell"), preview_of("a fox", start=still)])
 
 
 def test_what_an_interrupted_fill_wrote_is_kept_and_the_rest_is_computed(
@@ -425,3 +441,120 @@ def test_a_full_disk_leaves_only_whole_files(fill: Any, make_clip: Any, small_di
         fill(make_clip(), folder=disk)
 
     assert len(tensors_in(disk)) == 2
+
+
+@pytest.fixture
+def make_mask(tmp_path: Path, as_source: Callable[[Path], SourceFile]) -> Callable[..., Footage]:
+    """Give a function that draws a mask of 64x64 pixels, white in a rectangle, for clips of a shape."""
+
+    def make(name: str, rows: slice, columns: slice, shape: ClipShape = SHAPE, **facts: Any) -> Footage:
+        pixels = np.zeros((64, 64), np.uint8)
+        pixels[rows, columns] = 255
+        Image.fromarray(pixels).save(tmp_path / name)
+        return Footage(as_source(tmp_path / name), Fraction(0), Fraction(0), shape, **facts)
+
+    return make
+
+
+LEFT, NOWHERE, EVERYWHERE = slice(0, 12), slice(0, 0), slice(None)
+
+
+def with_mask(clip: Clip, mask: Footage, **roles: Footage) -> Clip:
+    return replace(
+        clip, footage={**clip.footage, **{Role[name.upper()]: item for name, item in roles.items()}, Role.MASK: mask}
+    )
+
+
+def test_a_mask_becomes_the_cells_that_are_kept(fill: Any, make_clip: Any, make_mask: Any) -> None:
+    clip = with_mask(make_clip(), make_mask("m.png", LEFT, EVERYWHERE))
+
+    media = fill(clip).examples[0].media
+
+    assert set(media.video) == {Role.TARGET, Role.MASK}
+    kept = load_file(media.video[Role.MASK])["kept"]
+    assert kept.dtype == torch.bool
+    assert kept.shape == load_file(media.video[Role.TARGET])["latents"].shape[1:] == (2, 8, 8)
+    # Twelve rows of pixels touch two rows of cells.
+    assert not kept[:, :2].any()
+    assert kept[:, 2:].all()
+
+
+def test_the_canvas_of_a_mask_enters_and_the_rate_of_its_clip_does_not(
+    fill: Any, make_clip: Any, make_mask: Any
+) -> None:
+    def mask_file(**facts: Any) -> Path:
+        mask = replace(make_mask("m.png", LEFT, EVERYWHERE), **facts)
+        return fill(with_mask(make_clip(), mask)).examples[0].media.video[Role.MASK]
+
+    plain = mask_file()
+
+    assert mask_file(shape=replace(SHAPE, frame_rate=Fraction(12))) == plain
+    assert len({plain, mask_file(canvas=FrameSize(64, 64)), mask_file(canvas=FrameSize(64, 96))}) == 3
+
+
+@pytest.mark.parametrize(("rows", "said"), [(NOWHERE, "black at every pixel"), (EVERYWHERE, "leaves no cell")])
+def test_a_clip_whose_mask_keeps_all_or_nothing_is_left_out_whole(
+    fill: Any, make_clip: Any, make_mask: Any, cache_folder: Path, rows: slice, said: str
+) -> None:
+    bad = with_mask(make_clip("a"), make_mask("m.png", rows, EVERYWHERE))
+
+    cached = fill(bad, make_clip("b"))
+
+    assert [example.name for example in cached.examples] == ["b"]
+    assert [item.name for item in cached.left_out] == ["a"]
+    assert said in cached.left_out[0].reason
+    # Its pictures were not even encoded.
+    assert len([path for path in tensors_in(cache_folder) if path.parts[-3] == "video"]) == 1
+
+
+def test_a_mask_of_a_preview_that_keeps_nothing_ends_the_run(fill: Any, make_clip: Any, make_mask: Any) -> None:
+    mask = make_mask("m.png", EVERYWHERE, EVERYWHERE)
+
+    with pytest.raises(MediaError, match=r"^input\.validation\.0: the mask leaves no cell of 8x8 pixels"):
+        fill(make_clip(), previews=[preview_of("a fox", mask=mask)])
+
+
+@pytest.mark.parametrize("role", [Role.REFERENCE, Role.FIRST_KEYFRAME])
+def test_a_clip_that_fails_in_one_role_is_left_out_whole(fill: Any, make_clip: Any, role: Role) -> None:
+    clip, other = make_clip("a"), make_clip("b")
+    damaged = replace(other.footage[Role.TARGET].source, sha256="0" * 64)
+    both = {**clip.footage, role: replace(other.footage[Role.TARGET], source=damaged)}
+
+    cached = fill(replace(clip, footage=both), replace(clip, name="twin"))
+
+    assert [example.name for example in cached.examples] == ["twin"]
+    assert [item.name for item in cached.left_out] == ["a"]
+    assert "b.mp4 has changed" in cached.left_out[0].reason
+
+
+def test_every_role_has_a_tensor_of_its_own_shape(fill: Any, make_clip: Any) -> None:
+    clip = make_clip(with_sound=True)
+    target, sound = clip.footage[Role.TARGET], clip.soundtrack[Role.TARGET]
+    half = ClipShape(1, FrameSize(32, 32), Fraction(12))
+    clip = replace(
+        clip,
+        footage={Role.TARGET: target, Role.REFERENCE: replace(target, shape=half)},
+        soundtrack={Role.TARGET: sound, Role.REFERENCE_SOUND: replace(sound, duration_seconds=Fraction(1))},
+        ranges=((Fraction(0), Fraction(1, 8)),),
+    )
+
+    media = fill(clip).examples[0].media
+
+    assert load_file(media.video[Role.REFERENCE])["latents"].shape == (16, 1, 4, 4)
+    assert load_file(media.audio[Role.REFERENCE_SOUND])["latents"].shape[1] == 25
+    assert load_file(media.audio[Role.TARGET])["latents"].shape[1] == 5
+    assert media.ranges == clip.ranges
+
+
+def test_a_run_without_pictures_never_opens_the_video_vae(fill: Any, make_clip: Any, own_miniature: Path) -> None:
+    base = open_family(read_model(own_miniature, "ltx-2.3"))
+    for path in (own_miniature / "vae").glob("*.safetensors"):
+        path.unlink()
+    clip = replace(make_clip(with_sound=True), footage={})
+    preview = Preview("a bell", None, Fraction(1), {}, {Role.TARGET: clip.soundtrack[Role.TARGET]})
+
+    cached = fill(clip, base=base, previews=[preview])
+
+    (example,) = cached.examples
+    assert (example.shape, example.source, set(example.media.video)) == (None, "a.mp4", set())
+    assert example.media.audio == cached.previews[0].media.audio

@@ -1,14 +1,18 @@
 """What tensors are named by, and the digests of files."""
 
 import os
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ltx_trainer.artifacts import Footage, MediaKind, Soundtrack, SourceFile
 from ltx_trainer.cache import key
-from ltx_trainer.cache.key import prompt_key, tensor_key
+from ltx_trainer.cache.key import audio_key, mask_key, prompt_key, tensor_key, video_key
 from ltx_trainer.digests import FileDigests
+from ltx_trainer.geometry import ClipShape, FrameSize, ScaleFactors
 
 
 def test_equal_facts_give_equal_keys_in_any_order() -> None:
@@ -42,6 +46,42 @@ def test_the_version_of_the_encoding_counts(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(key, "ENCODING", key.ENCODING + 1)
 
     assert prompt_key("a bell", "weights") != before
+
+
+SOURCE = SourceFile("a.mp4", Path("a.mp4"), "0" * 64, MediaKind.VIDEO)
+FOOTAGE = Footage(SOURCE, Fraction(1, 3), Fraction(9, 24), ClipShape(9, FrameSize(64, 96), Fraction(24)))
+SOUND = Soundtrack(SOURCE, Fraction(1, 3), Fraction(9, 24), Fraction(9, 24), preserve_pitch=True, gain=0.5)
+
+
+def test_names_of_what_is_in_caches_already_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recorded from the release before masks and references, with libraries that have no version."""
+    monkeypatch.setattr(key, "_releases", lambda *names: ", ".join(names))
+
+    assert video_key(FOOTAGE, "weights", None).startswith("ca1261d5b5c486c2abd6")
+    assert video_key(FOOTAGE, "weights", 33).startswith("2a10c504d3a170aacd09")
+    assert audio_key(SOUND, "weights", 9).startswith("8bac38fd8bcb9c302724")
+    assert prompt_key("a bell", "weights").startswith("c32376d89db109e3492a")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"start_seconds": Fraction(1, 2)},
+        {"span_seconds": Fraction(1, 2)},
+        {"source": replace(SOURCE, sha256="1" * 64)},
+        {"shape": replace(FOOTAGE.shape, num_frames=17)},
+        {"shape": replace(FOOTAGE.shape, size=FrameSize(96, 64))},
+        {"canvas": FrameSize(64, 96)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_fact_of_a_mask_counts(change: dict[str, Any]) -> None:
+    """Nothing of the weights does."""
+    factors = ScaleFactors(8, 32, 32)
+    changed = replace(FOOTAGE, **change)
+
+    assert mask_key(changed, factors) != mask_key(FOOTAGE, factors) != mask_key(FOOTAGE, ScaleFactors(4, 32, 32))
+    assert video_key(changed, "weights", None) != video_key(FOOTAGE, "weights", None)
 
 
 def test_a_digest_changes_with_the_bytes(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
-from ltx_trainer.config import load_settings, settings_as_yaml
+from ltx_trainer.config import default_of, load_settings, settings_as_yaml
 from ltx_trainer.errors import ConfigError
+from ltx_trainer.modes import MODES
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
 T2V = "endpoint: fal-ai/ltx23-trainer-v2/t2v\n"
@@ -16,8 +18,24 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_there_are_configs_to_test() -> None:
-    assert {path.name for path in CONFIGS} >= {"t2v.yaml", "i2v.yaml", "demo.yaml"}
+def test_every_mode_has_a_config_that_shows_its_fields_and_items() -> None:
+    modes = {mode.name: mode for mode in MODES}
+    configs = {path.stem: path for path in CONFIGS if path.parent.name == "ltx23"}
+
+    assert configs.keys() == modes.keys()
+    for name, path in configs.items():
+        assert load_settings(path).mode is modes[name]
+        written = yaml.safe_load(path.read_text())["input"]
+        assert modes[name].fields | modes[name].defaults.keys() <= written.keys()
+        (item,) = written["validation"]
+        assert {field.name for field in modes[name].item_fields if field.required} | {"prompt"} == item.keys()
+
+
+def test_a_shipped_config_has_the_defaults_of_its_mode() -> None:
+    for path in (path for path in CONFIGS if path.parent.name == "ltx23"):
+        request, mode = load_settings(path).input, load_settings(path).mode
+        own = (mode.fields | mode.defaults.keys()) - set(mode.required_fields)
+        assert {name: getattr(request, name) for name in own} == {name: default_of(mode, name) for name in own}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)

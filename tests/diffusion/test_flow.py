@@ -8,13 +8,15 @@ from ltx_trainer.diffusion import (
     clean_estimate,
     euler_step,
     flow_loss,
+    freeze,
     generated_stream,
-    give_first_frame,
+    give,
+    join,
     sampling_sigmas,
 )
 from ltx_trainer.diffusion.flow import Stream
 
-TOKENS_PER_FRAME = 4
+NUM_TOKENS, NUM_GIVEN, NUM_JOINED = 12, 4, 3
 
 
 @pytest.fixture
@@ -23,15 +25,13 @@ def generator() -> torch.Generator:
 
 
 @pytest.fixture
-def clean(generator: torch.Generator) -> torch.Tensor:
-    return torch.randn(3, 3 * TOKENS_PER_FRAME, 5, generator=generator)
-
-
-@pytest.fixture
-def stream(clean: torch.Tensor) -> Stream:
-    """Three samples; the first frame of the second is given."""
-    whole = generated_stream(clean, torch.zeros(3, clean.shape[1], 2))
-    return give_first_frame(whole, TOKENS_PER_FRAME, torch.tensor([False, True, False]))
+def stream(generator: torch.Generator) -> Stream:
+    """Three samples; the first four tokens of the second are given, and three more are joined to each."""
+    own, beside = (torch.randn(3, count, 5, generator=generator) for count in (NUM_TOKENS, NUM_JOINED))
+    given = torch.zeros(3, NUM_TOKENS, dtype=torch.bool)
+    given[1, :NUM_GIVEN] = True
+    whole = give(generated_stream(own, torch.zeros(3, NUM_TOKENS, 2)), given)
+    return join(whole, beside, torch.ones(3, NUM_JOINED, 2))
 
 
 SIGMA = torch.tensor([0.1, 0.5, 0.9])
@@ -58,10 +58,10 @@ def test_given_tokens_are_clean_at_timestep_0(stream: Stream, generator: torch.G
 
     seen = add_noise(stream, noise, SIGMA)
 
-    assert stream.given.sum() == TOKENS_PER_FRAME
+    assert stream.given.sum() == NUM_GIVEN + 3 * NUM_JOINED
     assert torch.equal(seen.tokens[stream.given], stream.clean[stream.given])
     assert (seen.timesteps[stream.given] == 0).all()
-    assert torch.equal(seen.timesteps[1, TOKENS_PER_FRAME:], SIGMA[1].expand(2 * TOKENS_PER_FRAME))
+    assert torch.equal(seen.timesteps[~stream.given], SIGMA.repeat_interleave(torch.tensor([12, 8, 12])))
     assert torch.equal(seen.sigma, SIGMA)
 
 
@@ -78,10 +78,34 @@ def test_given_tokens_get_no_gradient_and_do_not_dilute_the_loss(stream: Stream,
     assert (velocity.grad[~stream.given] != 0).all()
 
 
-def test_a_one_frame_sample_is_never_given_whole(clean: torch.Tensor) -> None:
-    still = generated_stream(clean[:, :TOKENS_PER_FRAME], torch.zeros(3, TOKENS_PER_FRAME, 2))
+def test_joined_tokens_are_given_and_come_after_the_targets_own(stream: Stream) -> None:
+    beside = torch.full((3, 2, 5), 7.0)
 
-    assert not give_first_frame(still, TOKENS_PER_FRAME, torch.ones(3, dtype=torch.bool)).given.any()
+    more = join(stream, beside, torch.full((3, 2, 2), 2.0))
+
+    assert (more.num_target, more.num_joined) == (NUM_TOKENS, NUM_JOINED + 2)
+    assert torch.equal(more.given, torch.cat([stream.given, torch.ones(3, 2, dtype=torch.bool)], dim=1))
+    assert torch.equal(more.clean, torch.cat([stream.clean, beside], dim=1))
+    assert more.coordinates[2, 1, :, 0].tolist() == [0] * NUM_TOKENS + [1] * NUM_JOINED + [2, 2]
+
+
+def test_giving_more_tokens_keeps_those_that_were_given() -> None:
+    stream = generated_stream(torch.zeros(2, 3, 5), torch.zeros(3, 3, 2))
+
+    once = give(stream, torch.tensor([[True, False, False], [False, False, False]]))
+    twice = give(once, torch.tensor([[False, False, True], [True, False, False]]))
+
+    assert twice.given.tolist() == [[True, False, True], [True, False, False]]
+
+
+def test_a_frozen_stream_is_clean_at_noise_level_0(stream: Stream, generator: torch.Generator) -> None:
+    noise = torch.randn(stream.clean.shape, generator=generator)
+
+    seen = add_noise(freeze(stream), noise, SIGMA)
+
+    assert torch.equal(seen.tokens, stream.clean)
+    assert (seen.timesteps == 0).all()
+    assert (seen.sigma == 0).all()
 
 
 def test_sampling_leaves_given_tokens_bit_equal_and_reaches_the_estimate(

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ltx_trainer.artifacts import ADAPTER_PREFIX, Adapter, Bundle
+from ltx_trainer.artifacts import ADAPTER_PREFIX, Adapter, Bundle, Render
+from ltx_trainer.conditions import Terms, terms_of
 from ltx_trainer.config import Settings
 from ltx_trainer.export import write_bundle
 from ltx_trainer.geometry import ClipShape, FrameSize
@@ -54,6 +55,11 @@ def trained_state(family: Family, groups: tuple[str, ...]) -> dict[str, Tensor]:
     }
 
 
+def terms_for(settings: Settings, family: Family, shape: ClipShape | None) -> Terms:
+    factors = family.facts.factors
+    return terms_of(settings.mode, settings.input, factors, shape, trained_size=None if shape is None else shape.size)
+
+
 def publish_to(
     folder: Path,
     family: Family,
@@ -63,12 +69,15 @@ def publish_to(
     prefix: str = ADAPTER_PREFIX,
     model: Mapping[str, Any] | None = None,
     with_audio: bool = True,
+    endpoint: str = T2V,
+    request: Mapping[str, Any] | None = None,
     **lora: Any,
 ) -> Bundle:
     settings = Settings.model_validate(
         {
-            "endpoint": T2V,
+            "endpoint": endpoint,
             "input": {
+                **(request or {}),
                 "training_data_url": "clips.zip",
                 "rank": RANK,
                 "trigger_phrase": "TOK",
@@ -78,6 +87,10 @@ def publish_to(
             "model": model or {},
         }
     )
+    shape, preview_shape = None, None
+    if settings.mode.has_video:
+        shape = ClipShape(9, FrameSize(64, 64), Fraction(24))
+        preview_shape = ClipShape(17, FrameSize(96, 64), Fraction(30000, 1001))
     if checkpoint is None:
         checkpoint = folder / "checkpoints/step-000007.safetensors"
         write_tensors(checkpoint, {f"{prefix}{name}": tensor for name, tensor in state.items()})
@@ -85,10 +98,11 @@ def publish_to(
         settings,
         family,
         Adapter(checkpoint, prefix, 7),
-        None,
+        Render(7, (), joined=folder / "all"),
         folder,
-        shape=ClipShape(9, FrameSize(64, 64), Fraction(24)),
-        preview_shape=ClipShape(17, FrameSize(96, 64), Fraction(30000, 1001)),
+        shape=shape,
+        terms=terms_for(settings, family, shape),
+        preview_terms=terms_for(settings, family, preview_shape),
         with_audio=with_audio,
         inference={"num_steps": 30},
     )

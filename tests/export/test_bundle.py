@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from ltx_trainer.artifacts import ADAPTER_PREFIX, AVERAGE_PREFIX, Bundle
 from ltx_trainer.errors import CheckpointError, ConfigError, OutOfResources
 from ltx_trainer.models.family import Family, open_family
+from ltx_trainer.modes import ALL_ATTENTION
 from ltx_trainer.tensorfile import write_tensors
 
 
@@ -89,6 +90,57 @@ def test_the_config_file_knows_the_lora_by_its_digest(published: Any) -> None:
         "negative_prompt": "blurry",
     }
     assert (config["rank"], config["steps"], config["trigger_phrase"]) == (8, 7, "TOK")
+
+
+V2V, T2A = "fal-ai/ltx23-trainer-v2/v2v", "fal-ai/ltx23-trainer-v2/t2a"
+
+
+def test_a_mode_with_references_says_how_much_smaller_and_slower_they_are(
+    publish: Callable[..., Bundle], family: Family, silent: Any
+) -> None:
+    request = {"reference_downscale_factor": 2, "reference_temporal_scale_factor": 2}
+
+    bundle = publish(
+        silent.trained, endpoint=V2V, request=request, targets=["attn1", "attn2"], with_audio=False, base=family
+    )
+
+    with safe_open(bundle.lora, "pt") as lora:
+        metadata = lora.metadata()
+    factors = (metadata["reference_downscale_factor"], metadata["reference_temporal_scale_factor"])
+    assert factors == ("2", "2")
+    assert json.loads(bundle.config.read_text())["conditions"] == [
+        {"condition": "reference", "downscale_factor": 2, "temporal_scale_factor": 2},
+        {"condition": "first frame", "share": 0.1},
+    ]
+    with safe_open(silent.bundle.lora, "pt") as lora:
+        assert "reference_downscale_factor" not in lora.metadata()
+
+
+def test_a_mode_without_video_publishes_its_preview_as_audio_and_its_length_in_seconds(
+    publish: Callable[..., Bundle], published: Any
+) -> None:
+    groups = ("audio_attn1", "audio_attn2")
+    state = {name: weight for name, weight in published.trained.items() if name.split(".")[2] in groups}
+
+    bundle = publish(state, endpoint=T2A, request={"audio_duration_seconds": 2.5}, targets=groups)
+
+    assert bundle.video is None
+    assert bundle.audio is not None
+    config = json.loads(bundle.config.read_text())
+    assert config["training"] == {"duration_seconds": 2.5}
+    assert config["inference"]["duration_seconds"] == 2.5
+    assert published.bundle.audio is None
+    assert published.bundle.video is not None
+
+
+def test_what_only_the_prediction_of_a_frozen_stream_depends_on_is_not_part_of_the_lora(family: Family) -> None:
+    last = family.facts.num_blocks - 1
+    given_sound = family.lora_modules(ALL_ATTENTION, frozen={"audio"})
+
+    lacking = set(family.lora_modules(ALL_ATTENTION)).difference(given_sound)
+
+    assert {module.rsplit(".to_", 1)[0] for module in lacking} == {f"transformer_blocks.{last}.video_to_audio_attn"}
+    assert family.lora_modules(["ff", "attn1"], frozen={"video"})[-1].startswith(f"transformer_blocks.{last}.attn1")
 
 
 def test_the_same_adapter_is_published_as_the_same_bytes(publish: Callable[..., Bundle], silent: Any) -> None:

@@ -14,14 +14,16 @@ import pytest
 import torch
 from PIL import Image
 
-from ltx_trainer.artifacts import CachedSet, Clip, Clips, Role
+from ltx_trainer.artifacts import KEYFRAMES, CachedSet, Clip, Clips, Role
 from ltx_trainer.cache import fill_cache
+from ltx_trainer.conditions.masks import kept_cells
 from ltx_trainer.config import Settings
 from ltx_trainer.errors import MediaError, OutOfResources
 from ltx_trainer.export import write_debug_dataset
 from ltx_trainer.geometry import midpoint_times
-from ltx_trainer.media import decode_audio, decode_frames, read_pictures, read_sound, write_exact_audio
+from ltx_trainer.media import decode_audio, decode_frames, read_pictures, read_sound, write_exact_audio, write_video
 from ltx_trainer.models.family import Family
+from ltx_trainer.modes import ENDPOINT, Mode
 from ltx_trainer.pipeline import Space, look
 from ltx_trainer.processes import make_accelerator
 from ltx_trainer.tensorfile import read_tensors
@@ -34,6 +36,7 @@ Load = Callable[..., Settings]
 class Data:
     """What a run trains on, and its record."""
 
+    mode: Mode
     clips: Clips
     cached: CachedSet
     record: Path
@@ -59,7 +62,7 @@ def prepare(folder: Path, family: Family, settings: Settings, *more: Callable[[C
     )
     record = folder / "dataset.json"
     record.write_text(json.dumps({"trained_on": [{"name": clip.name} for clip in clips.clips]}))
-    return Data(clips, cached, record)
+    return Data(settings.mode, clips, cached, record)
 
 
 def with_a_scene(clips: Clips) -> Clips:
@@ -92,7 +95,9 @@ def data(
 @pytest.fixture
 def write(data: Data, family: Family, tmp_path: Path) -> Callable[..., Path]:
     def run(of: Data = data, source: Any = "sources", folder: Path = tmp_path) -> Path:
-        return write_debug_dataset(of.clips, of.cached, family, folder, source=source, record=of.record, device=CPU)
+        return write_debug_dataset(
+            of.clips, of.cached, family, folder, mode=of.mode, source=source, record=of.record, device=CPU
+        )
 
     return run
 
@@ -180,14 +185,15 @@ def test_latents_are_shown_as_the_codecs_decode_them(
 ) -> None:
     folder = unpacked(write(source="latents"), tmp_path / "archive")
     example = next(example for example in data.cached.examples if example.name == "zoo")
-    assert example.video is not None
-    assert example.audio is not None
     assert example.shape is not None
 
     with family.audio_codec(CPU) as codec:
-        heard, rate_hz = codec.decode(read_tensors(example.audio)["latents"]).numpy(), codec.output_rate_hz
+        heard, rate_hz = (
+            codec.decode(read_tensors(example.media.audio[Role.TARGET])["latents"]).numpy(),
+            codec.output_rate_hz,
+        )
     with family.video_codec(CPU) as codec:
-        seen = codec.decode(read_tensors(example.video)["latents"]).numpy()
+        seen = codec.decode(read_tensors(example.media.video[Role.TARGET])["latents"]).numpy()
 
     span = Fraction(heard.shape[1], rate_hz)
     found = decode_audio(folder / "zoo.wav", start_seconds=Fraction(0), span_seconds=span, rate_hz=rate_hz)
@@ -290,3 +296,199 @@ def test_what_a_killed_process_left_is_taken_away(write: Callable[..., Path], tm
     archive = write()
 
     assert list(tmp_path.iterdir()) == [archive]
+
+
+def png_of(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def members(tmp_path_factory: pytest.TempPathFactory, write_clip: Any) -> Callable[[str], dict[str, Any]]:
+    """Give the files of two examples of a mode."""
+    folder = tmp_path_factory.mktemp("parts")
+    clips = [write_clip(folder / f"{seed}.mp4", seed=seed, num_frames=26) for seed in range(4)]
+    for seed in range(2):
+        time = np.arange(48000) / 48000
+        tone = np.tile(0.4 * np.sin(2 * np.pi * (200 + 90 * seed) * time), (2, 1)).astype(np.float32)
+        write_exact_audio(folder / f"{seed}.wav", tone, 48000)
+    mask = np.zeros((80, 80), np.uint8)
+    mask[:30] = 255
+    parts: dict[str, dict[str, Any]] = {
+        "i2v": {"": "mp4"},
+        "v2v": {"_start": "mp4", "_end": "mp4"},
+        "v2v-masked": {"_start": "mp4", "_end": "mp4", "_mask": "png"},
+        "inpaint": {"": "mp4", "_mask": "mp4"},
+        "interpolate": {"": "mp4"},
+        "a2v": {"_start": "mp4", "_audio": "wav", "_end": "mp4"},
+        "v2a": {"": "mp4"},
+        "a2a": {"_start": "wav", "_end": "wav"},
+        "audio-inpaint": {"": "wav", "_mask": "json"},
+        "av2av": {"_start": "mp4", "_end": "mp4"},
+    }
+
+    def content(index: int, suffix: str, kind: str) -> Any:
+        if kind == "json":
+            return "[[0.125, 0.25], [0.375, 0.5]]"
+        if suffix == "_mask":
+            return png_of(mask) if kind == "png" else mask_video(folder / "mask.mp4")
+        return folder / f"{index}.wav" if kind == "wav" else clips[2 * index + (suffix == "_start")]
+
+    def make(mode: str) -> dict[str, Any]:
+        files = {
+            f"x {index}{suffix}.{kind}": content(index, suffix, kind)
+            for index in range(2)
+            for suffix, kind in parts[mode].items()
+        }
+        return files | {f"x {index}.txt": f"number {index}" for index in range(2)}
+
+    return make
+
+
+def mask_video(path: Path) -> Path:
+    """Draw a white square that moves to the right."""
+    frames = np.zeros((26, 64, 64, 3), np.uint8)
+    for index in range(26):
+        frames[index, 16:48, index : index + 24] = 255
+    write_video(path, frames, Fraction(24))
+    return path
+
+
+LAID_OUT = {
+    "i2v": ["mp4", "txt", "wav"],
+    "v2v": ["_end.mp4", "_start.mp4", "txt"],
+    "v2v-masked": ["_end.mp4", "_mask.png", "_start.mp4", "txt"],
+    "inpaint": ["_mask.mp4", "mp4", "txt"],
+    "interpolate": ["mp4", "txt"],
+    "a2v": ["_audio.wav", "_end.mp4", "_start.png", "txt"],
+    "v2a": ["mp4", "txt", "wav"],
+    "a2a": ["_end.wav", "_start.wav", "txt"],
+    "audio-inpaint": ["_mask.json", "txt", "wav"],
+    "av2av": ["_end.mp4", "_end.wav", "_start.mp4", "_start.wav", "txt"],
+}
+
+
+@pytest.fixture
+def prepared(
+    load: Load, family: Family, members: Callable[..., Any], write_archive: Any, tmp_path: Path
+) -> Callable[[str], tuple[Data, Callable[[Path], Clips]]]:
+    """Give what a mode trains on, and a function that looks at another archive as it looked at the first."""
+
+    def make(mode: str) -> tuple[Data, Callable[[Path], Clips]]:
+        fields = {
+            "v2v": ["input.reference_downscale_factor=2", "input.reference_temporal_scale_factor=2"],
+            "interpolate": ["input.include_middle_keyframe=true"],
+        }.get(mode, [])
+        if "audio" in mode or mode == "a2a":
+            fields = ["input.audio_duration_seconds=0.5"]
+        options = (f"endpoint={ENDPOINT}{mode}", "input.validation=[]", "input.number_of_frames=17", *fields)
+
+        def settings(archive: Path) -> Settings:
+            return load(*options, f"input.training_data_url={archive}")
+
+        def again(archive: Path) -> Clips:
+            return look(settings(archive), Space(tmp_path / "again", tmp_path / "again-cache")).clips
+
+        archive = write_archive(tmp_path / f"{mode}.zip", members(mode))
+        return prepare(tmp_path, family, settings(archive)), again
+
+    return make
+
+
+@pytest.mark.parametrize("source", ["sources", "latents"])
+@pytest.mark.parametrize("mode", LAID_OUT)
+def test_the_archive_of_a_mode_is_laid_out_as_it_takes_it_and_gives_the_same_clips(
+    write: Callable[..., Path], prepared: Any, family: Family, mode: str, source: str
+) -> None:
+    made, look_again = prepared(mode)
+    archive = write(made, source=source)
+
+    with zipfile.ZipFile(archive) as opened:
+        files = [name for name in opened.namelist() if name not in ("dataset.json", "keyframes.zip")]
+    again = look_again(archive)
+
+    expected = {f"x {index}{'' if end[0] == '_' else '.'}{end}" for index in range(2) for end in LAID_OUT[mode]}
+    assert set(files) == expected
+    assert [(clip.name, clip.caption, clip.ranges) for clip in again.clips] == [
+        (clip.name, clip.caption, clip.ranges) for clip in made.clips.clips
+    ]
+    for before, after in zip(made.clips.clips, again.clips, strict=True):
+        assert {role: item.shape for role, item in before.footage.items()} == {
+            role: item.shape for role, item in after.footage.items()
+        }
+        assert before.soundtrack.keys() == after.soundtrack.keys()
+        for role, footage in before.footage.items():
+            seen, seen_again = read_pictures(footage).astype(int), read_pictures(after.footage[role])
+            if role is Role.MASK:
+                kept, kept_again = (
+                    kept_cells(torch.from_numpy(pixels.astype(np.uint8)), family.facts.factors)
+                    for pixels in (seen, seen_again)
+                )
+                assert torch.equal(kept, kept_again)
+            elif source == "sources":
+                assert np.abs(seen - seen_again).mean() < 1.5, role
+        for role, track in before.soundtrack.items() if source == "sources" and not before.footage else ():
+            heard, heard_again = read_sound(track, 16000), read_sound(after.soundtrack[role], 16000)
+            assert np.abs(heard - heard_again).max() < 1e-3
+
+
+def test_pictures_are_heard_with_the_sound_of_their_own_role(
+    write: Callable[..., Path], prepared: Any, tmp_path: Path
+) -> None:
+    made, _ = prepared("av2av")
+    folder = unpacked(write(made), tmp_path / "archive")
+    clip = made.clip("x 1")
+
+    for suffix, role in (("_end", Role.TARGET), ("_start", Role.REFERENCE_SOUND)):
+        given = read_sound(clip.soundtrack[role], 16000)
+        for extension, least in (("wav", 0.9999), ("mp4", 0.95)):
+            path = folder / f"x 1{suffix}.{extension}"
+            span = Fraction(17, 24)
+            found = decode_audio(path, start_seconds=Fraction(0), span_seconds=span, rate_hz=16000)
+            assert np.corrcoef(found[0], given[0])[0, 1] > least
+
+
+@pytest.mark.parametrize("source", ["sources", "latents"])
+def test_keyframes_are_shown_as_they_were_encoded(
+    write: Callable[..., Path], prepared: Any, family: Family, tmp_path: Path, source: str
+) -> None:
+    made, _ = prepared("interpolate")
+    folder = unpacked(write(made, source=source), tmp_path / "archive")
+    folder = unpacked(folder / "keyframes.zip", tmp_path / "keyframes")
+    assert len(list(folder.iterdir())) == 6
+    example, clip = made.cached.examples[0], made.clips.clips[0]
+    assert example.name == clip.name
+
+    with family.video_codec(CPU) as codec:
+        for role, name in zip(KEYFRAMES, ("first", "middle", "last"), strict=True):
+            shown = np.asarray(Image.open(folder / f"{clip.name}_{name}.png"))
+            decoded = codec.decode(read_tensors(example.media.video[role])["latents"]).numpy()
+            given = read_pictures(clip.footage[role]) if source == "sources" else decoded
+            assert np.array_equal(shown[None], given)
+
+
+def test_an_archive_of_sound_alone_opens_no_video_vae(
+    write: Callable[..., Path], prepared: Any, family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = prepared("a2a")
+    monkeypatch.setattr(type(family), "video_codec", None)
+
+    assert write(made, source="latents").is_file()
+
+
+def test_other_ranges_make_another_archive(write: Callable[..., Path], prepared: Any) -> None:
+    made, _ = prepared("audio-inpaint")
+    first = write(made).stat().st_ino
+    assert write(made).stat().st_ino == first
+    moved = ((Fraction(1, 8), Fraction(1, 2)),)
+    clips = [replace(clip, ranges=moved) for clip in made.clips.clips]
+    examples = [replace(item, media=replace(item.media, ranges=moved)) for item in made.cached.examples]
+    other = replace(
+        made,
+        clips=replace(made.clips, clips=tuple(clips)),
+        cached=replace(made.cached, examples=tuple(examples)),
+    )
+
+    with zipfile.ZipFile(write(other)) as archive:
+        assert json.loads(archive.read("x 0_mask.json")) == [[0.125, 0.5]]

@@ -12,7 +12,7 @@ import pytest
 from ltx_trainer.artifacts import Manifest, Role
 from ltx_trainer.errors import DatasetError
 from ltx_trainer.ingest import check_archive, ingest_archive
-from ltx_trainer.modes import Mode
+from ltx_trainer.modes import ENDPOINT, Mode, find_mode
 
 MakeTar = Callable[..., Path]
 
@@ -290,12 +290,13 @@ def test_a_caption_too_large_to_be_kept_is_read_from_the_archive(t2v: Mode, make
 
 
 def test_a_packed_tar_in_any_order_is_gone_through_twice_and_not_once_for_each_file(
-    t2v: Mode, make_tar: MakeTar, store: Path, monkeypatch: pytest.MonkeyPatch
+    make_tar: MakeTar, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rewound: list[int] = []
     rewind = gzip._GzipReader._rewind  # pyright: ignore[reportAttributeAccessIssue]  # noqa: SLF001
     monkeypatch.setattr(gzip._GzipReader, "_rewind", lambda self: (rewound.append(1), rewind(self)))  # pyright: ignore[reportAttributeAccessIssue]  # noqa: SLF001
-    members = {f"{number:03d}.{kind}": b"x" * 20_000 for number in range(99, -1, -1) for kind in ("txt", "mp4")}
-    ingest_archive(make_tar(members, packed=True), t2v, store)
-    # Once to list it and keep its captions, and once more for the media.
+    contents = {".txt": b"x" * 20_000, ".wav": b"x" * 20_000, "_mask.json": b"[[1, 2]]" + b" " * 20_000}
+    members = {f"{number:03d}{end}": content for number in range(99, -1, -1) for end, content in contents.items()}
+    ingest_archive(make_tar(members, packed=True), find_mode(f"{ENDPOINT}audio-inpaint"), store)
+    # Once to list it and keep its texts, and once more for the media.
     assert len(rewound) == 1

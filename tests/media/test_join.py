@@ -9,7 +9,17 @@ import pytest
 
 from ltx_trainer.errors import GeometryError, MediaError
 from ltx_trainer.geometry import FrameSize, midpoint_times
-from ltx_trainer.media import decode_audio, decode_frames, join_videos, scan_audio, scan_video, write_video
+from ltx_trainer.media import (
+    decode_audio,
+    decode_frames,
+    join_sounds,
+    join_videos,
+    read_audio,
+    scan_audio,
+    scan_video,
+    write_audio,
+    write_video,
+)
 
 if TYPE_CHECKING:
     from tests.media.conftest import Studio
@@ -45,6 +55,32 @@ def test_joined_videos_follow_each_other_with_their_sound(studio: "Studio", tmp_
     assert studio.pitch_of(first, 24000) == pytest.approx(500, rel=0.01)
     assert np.abs(second).max() < 0.01
     assert studio.pitch_of(third, 24000) == pytest.approx(1500, rel=0.01)
+
+
+def test_joined_sounds_follow_each_other_sample_for_sample_with_half_a_second_between(
+    studio: "Studio", tmp_path: Path
+) -> None:
+    paths = [tmp_path / f"{index}.wav" for index in range(3)]
+    for index, path in enumerate(paths):
+        write_audio(path, 1.5 * studio.tone(500 * (index + 1), Fraction(index + 1, 10), 24000), 24000)
+
+    join_sounds(paths, tmp_path / "joined.wav")
+
+    pause = np.zeros((2, 12000), np.float32)
+    first, second, third = (read_audio(path)[0] for path in paths)
+    joined, rate_hz = read_audio(tmp_path / "joined.wav")
+    assert rate_hz == 24000
+    assert np.array_equal(joined, np.concatenate([first, pause, second, pause, third], axis=1))
+    join_sounds(paths[:1], tmp_path / "joined.wav")
+    assert (tmp_path / "joined.wav").read_bytes() == paths[0].read_bytes()
+
+
+def test_sounds_of_two_rates_are_not_joined(studio: "Studio", tmp_path: Path) -> None:
+    for rate_hz in (24000, 48000):
+        write_audio(tmp_path / f"{rate_hz}.wav", studio.tone(500, Fraction(1, 10), rate_hz), rate_hz)
+
+    with pytest.raises(MediaError, match=r"48000\.wav .* cannot follow 24000\.wav"):
+        join_sounds([tmp_path / "24000.wav", tmp_path / "48000.wav"], tmp_path / "joined.wav")
 
 
 def test_silent_videos_join_to_a_silent_one(studio: "Studio", tmp_path: Path) -> None:

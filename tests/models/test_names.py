@@ -5,7 +5,8 @@ from torch import nn
 
 from ltx_trainer.errors import ConfigError
 from ltx_trainer.models.family import Family
-from ltx_trainer.modes import ALL_ATTENTION, VIDEO_ATTENTION
+from ltx_trainer.models.names import check_groups
+from ltx_trainer.modes import ALL_ATTENTION, AUDIO_ONLY_TARGETS, MODES, VIDEO_ATTENTION, Mode
 
 
 def test_published_names_go_back_to_where_they_came_from(family: Family, transformer: nn.Module) -> None:
@@ -63,3 +64,38 @@ def test_a_mistyped_group_is_answered_with_the_one_meant(family: Family) -> None
 def test_gates_are_no_target(family: Family) -> None:
     with pytest.raises(ConfigError, match=r"'to_gate_logits' is not known"):
         family.lora_modules(["to_gate_logits"])
+
+
+@pytest.mark.parametrize("group", ["audio_attn1", "audio_ff", "audio_to_video_attn", "video_to_audio_attn"])
+def test_a_silent_run_has_no_group_that_needs_sound(group: str) -> None:
+    check_groups([*VIDEO_ATTENTION, "ff"], with_video=True, with_audio=False)
+
+    with pytest.raises(ConfigError, match=rf"'{group}' learns nothing in a silent run\. .* or train with sound"):
+        check_groups(["attn1", group], with_video=True, with_audio=False)
+
+
+@pytest.mark.parametrize("group", ["attn1", "attn2", "ff", "audio_to_video_attn", "video_to_audio_attn"])
+def test_a_run_without_pictures_has_no_group_that_needs_them(group: str) -> None:
+    check_groups(AUDIO_ONLY_TARGETS, with_video=False, with_audio=True)
+
+    with pytest.raises(ConfigError, match=rf"'{group}' learns nothing in a run without pictures\. .*audio_attn1"):
+        check_groups(["audio_attn1", group], with_video=False, with_audio=True)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+def test_the_default_groups_of_a_mode_are_none_that_it_refuses(mode: Mode) -> None:
+    check_groups(mode.targets, with_video=mode.has_video, with_audio=True)
+    if not mode.needs_audio:
+        check_groups(mode.silent_targets, with_video=True, with_audio=False)
+
+
+def test_what_only_a_frozen_prediction_depends_on_is_left_out(family: Family) -> None:
+    last = family.facts.num_blocks - 1
+    whole = family.lora_modules([*ALL_ATTENTION, "ff", "audio_ff"])
+
+    def absent(stream: str) -> set[str]:
+        left = family.lora_modules([*ALL_ATTENTION, "ff", "audio_ff"], frozen=[stream])
+        return {".".join(name.split(".")[1:3]) for name in set(whole).difference(left)}
+
+    assert absent("audio") == {f"{last}.video_to_audio_attn", f"{last}.audio_ff"}
+    assert absent("video") == {f"{last}.audio_to_video_attn", f"{last}.ff"}

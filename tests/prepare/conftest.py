@@ -1,4 +1,4 @@
-"""Tiny videos with patches of colour and tones, images, and manifests of them."""
+"""Tiny videos with patches of colour and tones, images, sounds, and manifests of them."""
 
 import hashlib
 from collections.abc import Callable
@@ -10,20 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltx_trainer.artifacts import Clips, Example, Manifest, MediaKind, Role, SourceFile
+from ltx_trainer.artifacts import Clips, Example, Footage, Manifest, Role, SourceFile
+from ltx_trainer.conditions import terms_of
 from ltx_trainer.config import Request
-from ltx_trainer.geometry import ClipShape, FrameSize
-from ltx_trainer.media import write_video
-from ltx_trainer.modes import MODES, Mode
+from ltx_trainer.geometry import ClipShape, FrameSize, ScaleFactors, midpoint_times
+from ltx_trainer.media import write_audio, write_video
+from ltx_trainer.modes import KINDS, MODES, Mode
 from ltx_trainer.prepare import prepare_clips
 
 SIDE = 32
 RATE_HZ = 16000
-
-
-@pytest.fixture
-def t2v() -> Mode:
-    return next(mode for mode in MODES if mode.name == "t2v")
+FACTORS = ScaleFactors(8, 32, 32)
 
 
 @pytest.fixture
@@ -45,6 +42,34 @@ def make_video(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def make_numbered(tmp_path: Path) -> Callable[..., Path]:
+    """Give a function that writes square pictures with their index in bars, which `read_numbers` reads, with a tone."""
+
+    def make(name: str, count: int, rate: Fraction | int = 24, side: int = 2 * SIDE, peak: float | None = None) -> Path:
+        path = tmp_path / "media" / f"{name}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        bits = (np.arange(count)[:, None] >> np.arange(8)) & 1
+        rows = np.where(bits, 235, 20).astype(np.uint8).repeat(side // 8, axis=1)
+        pixels = np.broadcast_to(rows[:, None, :, None], (count, side, side, 3)).copy()
+        write_video(path, pixels, Fraction(rate), audio=_tone(peak, count / Fraction(rate)), audio_rate_hz=RATE_HZ)
+        return path
+
+    return make
+
+
+def read_numbers(pixels: np.ndarray) -> list[int]:
+    """Read the index off each picture, at any size."""
+    columns = (np.arange(8) * 2 + 1) * pixels.shape[2] // 16
+    bits = pixels[:, pixels.shape[1] // 2, columns, 1] > 128
+    return [int(number) for number in bits @ (1 << np.arange(8))]
+
+
+def times_of(footage: Footage) -> list[Fraction]:
+    """Give the times at which pictures are taken, on their file's clock."""
+    return list(midpoint_times(footage.start_seconds, footage.span_seconds, footage.shape.num_frames))
 
 
 def _tone(peak: float | None, duration_seconds: Fraction) -> np.ndarray | None:
@@ -90,34 +115,62 @@ def with_damaged_sound(tmp_path: Path) -> Callable[[Path], Path]:
     return damage
 
 
-def example_of(path: Path, caption: str | None = "a caption") -> Example:
-    """Make the example that ingestion makes of a file."""
-    kind = MediaKind.IMAGE if path.suffix == ".png" else MediaKind.VIDEO
-    source = SourceFile(path.name, path, hashlib.sha256(path.read_bytes()).hexdigest(), kind)
-    return Example(path.stem, {Role.TARGET: source}, caption)
+@pytest.fixture
+def make_sound(tmp_path: Path) -> Callable[..., Path]:
+    """Give a function that writes a tone of a given length and peak as a WAV, and gives its path."""
+
+    def make(name: str, duration_seconds: Fraction | float, peak: float = 0.5) -> Path:
+        path = tmp_path / "media" / f"{name}.wav"
+        path.parent.mkdir(exist_ok=True)
+        samples = _tone(peak, Fraction(duration_seconds))
+        assert samples is not None
+        write_audio(path, samples, RATE_HZ)
+        return path
+
+    return make
+
+
+def source_of(path: Path) -> SourceFile:
+    """Make the source file that ingestion makes of a path."""
+    return SourceFile(path.name, path, hashlib.sha256(path.read_bytes()).hexdigest(), KINDS[path.suffix])
+
+
+def example_of(path: Path, caption: str | None = "a caption", **others: Path) -> Example:
+    """Make the example that ingestion makes of a target and of other files, which are named by their roles."""
+    files = {Role.TARGET: path, **{Role[name.upper()]: other for name, other in others.items()}}
+    return Example(path.stem, {role: source_of(file) for role, file in files.items()}, caption)
+
+
+def mode_of(name: str) -> Mode:
+    """Look a mode up by its name."""
+    return next(mode for mode in MODES if mode.name == name)
 
 
 @pytest.fixture
-def prepare(t2v: Mode, scans: Path) -> Callable[..., Clips]:
+def prepare(scans: Path) -> Callable[..., Clips]:
     """Give a function that prepares files, or examples, for a model of 9 frames at 24 fps, with sound."""
 
     def run(
         *items: Path | Example,
+        mode: str = "t2v",
         num_frames: int = 9,
         frame_rate: Fraction = Fraction(24),
+        side: int = SIDE,
         audio_rate_hz: int | None = RATE_HZ,
         **fields: object,
     ) -> Clips:
         request = Request.model_validate({"training_data_url": "data.zip", **fields})
+        row = mode_of(mode)
         examples = tuple(item if isinstance(item, Example) else example_of(item) for item in items)
+        shape = ClipShape(num_frames, FrameSize(side, side), frame_rate) if row.has_video else None
         return prepare_clips(
             request,
-            t2v,
-            ClipShape(num_frames, FrameSize(SIDE, SIDE), frame_rate),
+            row,
+            terms_of(row, request, FACTORS, shape, trained_size=None),
             Manifest(examples, ()),
             scans,
             audio_rate_hz=audio_rate_hz,
-            frames_factor=8,
+            frames_factor=FACTORS.frames,
         )
 
     return run

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from ltx_trainer.artifacts import Clips, Role
+from ltx_trainer.artifacts import Clips, Example, Role
 from ltx_trainer.errors import ConfigError, DatasetError
 from ltx_trainer.media import decode_audio
 
 Prepare = Callable[..., Clips]
 Make = Callable[..., Path]
+AsExample = Callable[..., Example]
 
 
 def test_sound_is_on_by_itself_if_every_video_has_a_track(prepare: Prepare, make_video: Make) -> None:
@@ -152,3 +153,110 @@ def test_silence_is_not_made_louder(prepare: Prepare, make_video: Make) -> None:
 
 def test_levels_stay_as_they_are_if_not_normalised(prepare: Prepare, make_video: Make) -> None:
     assert prepare(make_video("a", 9, peak=0.1), audio_normalize=False).clips[0].soundtrack[Role.TARGET].gain == 1.0
+
+
+@pytest.mark.parametrize("mode", ["v2a", "av2av", "a2v"])
+def test_a_mode_that_cannot_do_without_sound_refuses_every_silent_example_by_name(
+    prepare: Prepare, make_video: Make, as_example: AsExample, mode: str
+) -> None:
+    role = {"v2a": None, "av2av": "reference", "a2v": "start"}[mode]
+    loud, quiet = make_video("loud", 9, peak=0.5), make_video("quiet", 9)
+    good = as_example(loud) if role is None else as_example(loud, **{role: loud})
+    bad = as_example(make_video("bad", 9, peak=0.5), **{role: quiet}) if role else as_example(quiet)
+    assert prepare(good, mode=mode).with_audio
+    with pytest.raises(
+        DatasetError, match=rf"{mode} needs sound, and 1 files have no audio track: \w+ \(quiet\.mp4\)\. Give them one"
+    ):
+        prepare(good, bad, mode=mode)
+
+
+def test_a_pair_needs_sound_in_both_of_its_videos(prepare: Prepare, make_video: Make, as_example: AsExample) -> None:
+    pair = as_example(make_video("end", 9), reference=make_video("start", 9))
+    with pytest.raises(DatasetError, match=r"2 files .*: end \(end\.mp4\), end \(start\.mp4\)"):
+        prepare(pair, mode="av2av")
+
+
+def test_a_start_image_without_a_sound_is_refused_with_what_to_add(
+    prepare: Prepare, make_video: Make, make_image: Make, as_example: AsExample
+) -> None:
+    example = as_example(make_video("end", 9, peak=0.5), start=make_image("still"))
+    with pytest.raises(DatasetError, match=r"end \(still\.png\)\. Give them one, add a sound named x_audio, or take"):
+        prepare(example, mode="a2v")
+
+
+@pytest.mark.parametrize("mode", ["v2a", "t2a"])
+def test_a_mode_that_needs_sound_refuses_a_model_without(prepare: Prepare, make_video: Make, mode: str) -> None:
+    with pytest.raises(ConfigError, match=f"{mode} needs sound, and the base model has none"):
+        prepare(make_video("a", 9, peak=0.5), mode=mode, audio_rate_hz=None)
+
+
+def test_a_mode_without_sound_looks_at_none(
+    prepare: Prepare, make_video: Make, as_example: AsExample, scans: Path
+) -> None:
+    loud = make_video("a", 9, peak=0.5)
+    clips = prepare(as_example(loud, reference=loud), mode="v2v")
+    assert not clips.with_audio
+    assert not list(scans.rglob("*audio*"))
+
+
+def test_a_reference_is_heard_over_the_same_span_as_it_is_seen(
+    prepare: Prepare, make_video: Make, as_example: AsExample
+) -> None:
+    pair = as_example(make_video("end", 24, 24, peak=0.5), reference=make_video("start", 48, peak=0.1))
+    fields = {"split_input_into_scenes": True, "split_input_duration_threshold": 1, "auto_scale_input": True}
+    clips = prepare(pair, mode="av2av", **fields)
+    assert [clip.name for clip in clips.clips] == ["end#scene-001", "end#scene-002"]
+    for begin, clip in enumerate(clips.clips):
+        target, reference = clip.soundtrack[Role.TARGET], clip.soundtrack[Role.REFERENCE_SOUND]
+        assert (target.source.name, reference.source.name) == ("end.mp4", "start.mp4")
+        for sound in (target, reference):
+            assert (sound.start_seconds, sound.span_seconds, sound.duration_seconds) == (begin, 1, Fraction(9, 24))
+        assert reference.gain == pytest.approx(10 ** (-1 / 20) / 0.1, rel=0.02)
+        assert target.gain == pytest.approx(10 ** (-1 / 20) / 0.5, rel=0.02)
+
+
+def test_a_sound_of_its_own_is_laid_over_the_target_from_its_first_sample(
+    prepare: Prepare, make_video: Make, make_sound: Make, as_example: AsExample
+) -> None:
+    start, sound = make_video("start", 48, peak=0.1), make_sound("sound", 2)
+    example = as_example(make_video("end", 24, 24, peak=0.5), start=start, sound=sound)
+    fields = {"split_input_into_scenes": True, "split_input_duration_threshold": 1}
+    clips = prepare(example, mode="a2v", **fields)
+    heard = [clip.soundtrack[Role.TARGET] for clip in clips.clips]
+    assert [(item.source.name, item.start_seconds) for item in heard] == [("sound.wav", 0), ("sound.wav", 1)]
+    assert {item.span_seconds for item in heard} == {Fraction(9, 24)}
+
+
+def test_a_start_video_is_heard_where_there_is_no_sound_of_its_own(
+    prepare: Prepare, make_video: Make, as_example: AsExample
+) -> None:
+    example = as_example(make_video("end", 12, peak=0.5), start=make_video("start", 10, peak=0.1))
+    (clip,) = prepare(example, mode="a2v").clips
+    assert list(clip.soundtrack) == [Role.TARGET]
+    assert clip.soundtrack[Role.TARGET].source.name == "start.mp4"
+
+
+@pytest.mark.parametrize("part", ["sound", "start"])
+def test_a_sound_that_is_shorter_than_its_video_leaves_the_clip_out_with_both_lengths(
+    prepare: Prepare, make_video: Make, make_sound: Make, as_example: AsExample, part: str
+) -> None:
+    target = make_video("end", 9, peak=0.5)
+    short = {"start": make_video("short", 6, peak=0.5)}
+    if part == "sound":
+        short["sound"] = make_sound("short", Fraction(6, 24))
+    good = as_example(make_video("good", 9), start=make_video("start", 1), sound=make_sound("long", Fraction(17, 48)))
+    clips = prepare(as_example(target, **short), good, mode="a2v")
+    assert [clip.name for clip in clips.clips] == ["good"]
+    (left_out,) = clips.left_out
+    name = {"sound": "short.wav", "start": "short.mp4"}[part]
+    assert left_out.reason == f"needs 0.375 s of sound, and its {part} {name} has 0.25 s from 0 s on"
+
+
+def test_a_damaged_reference_track_leaves_its_clip_out(
+    prepare: Prepare, make_video: Make, with_damaged_sound: Make, as_example: AsExample
+) -> None:
+    good = make_video("a", 9, peak=0.5)
+    damaged = as_example(make_video("b", 9, peak=0.5), reference=with_damaged_sound(good))
+    clips = prepare(as_example(good, reference=good), damaged, mode="av2av")
+    assert [clip.name for clip in clips.clips] == ["a"]
+    assert "a-damaged.mkv" in clips.left_out[0].reason

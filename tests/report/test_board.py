@@ -12,6 +12,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ltx_trainer.artifacts import Render
+from ltx_trainer.media import write_audio
 from ltx_trainer.report import Measured
 from ltx_trainer.report.board import FRAMES_IN_A_STRIP, open_board
 
@@ -68,6 +69,17 @@ def test_a_continued_run_hides_the_steps_that_it_takes_again(
         time.sleep(1.1)
 
     assert [event.step for event in events_in(tmp_path).Scalars("loss")] == [1, 2]
+
+
+def test_a_preview_of_sound_is_heard(tmp_path: Path) -> None:
+    item = tmp_path / "item-1.wav"
+    write_audio(item, np.full((2, 2400), 0.5, np.float32), 24000)
+
+    with open_board(tmp_path / "board", start=0, enabled=True) as board:
+        board.add_render(Render(30, (item,), joined=item))
+
+    (sound,) = events_in(tmp_path / "board").Audio("preview/1")
+    assert (sound.step, sound.sample_rate, sound.length_frames) == (30, 24000, 2400)
 
 
 @pytest.mark.parametrize(("num_frames", "num_shown"), [(12, FRAMES_IN_A_STRIP), (3, 3)])

@@ -76,7 +76,7 @@ def test_files_of_the_run_are_named_from_its_folder(tmp_path: Path) -> None:
 
     with open_events(run, start=0, enabled=True) as events:
         events.add_render(Render(2, items, joined=run / "previews/step-000002/all.mp4"))
-        events.add_event(describe_result(Bundle(elsewhere, run / "config.json", None, None)))
+        events.add_event(describe_result(Bundle(elsewhere, run / "config.json", None, None, None)))
 
     preview, done = lines_of(run)
     assert preview["files"] == ["previews/step-000002/item-1.mp4"]

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 import pytest
 
-from ltx_trainer.artifacts import Bundle, Clip, LeftOut, MediaKind
+from ltx_trainer.artifacts import Bundle, Clip, LeftOut, MediaKind, Role
 from ltx_trainer.report import write_record, write_result, write_status
 
 
@@ -19,7 +21,8 @@ def bundle(tmp_path: Path) -> Bundle:
     files = {"lora.safetensors": b"12345", "config.json": b"{}", "all.mp4": b"123", "debug_dataset.zip": b"1234"}
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    return Bundle(*(folder / name for name in files))
+    lora, config, video, debug_dataset = (folder / name for name in files)
+    return Bundle(lora, config, video, None, debug_dataset)
 
 
 def read(path: Path) -> Any:
@@ -43,10 +46,20 @@ def test_the_result_has_the_schema_of_the_hosted_service(bundle: Bundle, tmp_pat
     }
 
 
+def test_the_result_of_a_mode_that_makes_sound_alone_has_audio(bundle: Bundle, tmp_path: Path) -> None:
+    sound = tmp_path / "all.wav"
+    sound.write_bytes(b"1")
+
+    result = read(write_result(Bundle(bundle.lora, bundle.config, None, sound, None), tmp_path))
+
+    assert result.keys() == {"lora_file", "config_file", "audio"}
+    assert result["audio"]["content_type"] in ("audio/x-wav", "audio/wav")
+
+
 def test_urls_are_absolute_and_quoted(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(bundle.lora.parent)
 
-    result = read(write_result(Bundle(Path("lora.safetensors"), Path("config.json"), None, None), tmp_path))
+    result = read(write_result(Bundle(Path("lora.safetensors"), Path("config.json"), None, None, None), tmp_path))
 
     assert result["lora_file"]["url"] == bundle.lora.as_uri()
     assert result["lora_file"]["url"].startswith("file:///")
@@ -54,7 +67,7 @@ def test_urls_are_absolute_and_quoted(bundle: Bundle, tmp_path: Path, monkeypatc
 
 
 def test_a_run_without_previews_has_no_video(bundle: Bundle, tmp_path: Path) -> None:
-    result = read(write_result(Bundle(bundle.lora, bundle.config, None, None), tmp_path))
+    result = read(write_result(Bundle(bundle.lora, bundle.config, None, None, None), tmp_path))
 
     assert result.keys() == {"lora_file", "config_file"}
 
@@ -86,6 +99,41 @@ def test_the_record_says_what_is_trained_on_exactly(tmp_path: Path, make_clip: C
             }
         ],
         "left_out": [],
+    }
+
+
+def test_the_record_names_what_is_given_by_its_role(tmp_path: Path, make_clip: Callable[..., Clip]) -> None:
+    clip, mask = make_clip("a", ""), make_clip("a_mask", "")
+    other = replace(
+        clip,
+        footage={**clip.footage, Role.MASK: mask.footage[Role.TARGET]},
+        soundtrack={Role.TARGET: mask.soundtrack[Role.TARGET]},
+        ranges=((Fraction(1, 8), Fraction(1, 4)),),
+    )
+    rectangle = {"condition": "kept rectangle", "top_left": [32, 0]}
+
+    record = read(write_record(tmp_path, [other], [], with_audio=True, conditions=[rectangle]))
+
+    assert record["conditions"] == [rectangle]
+    (found,) = record["trained_on"]
+    assert found["file"] == "a.mp4"
+    assert found["given"]["mask"]["file"] == found["sound"]["file"] == "a_mask.mp4"
+    assert found["generated_seconds"] == [[0.125, 0.25]]
+
+
+def test_the_record_of_sound_alone_names_its_file(tmp_path: Path, make_clip: Callable[..., Clip]) -> None:
+    clip = replace(make_clip("a", ""), footage={})
+
+    (found,) = read(write_record(tmp_path, [clip], [], with_audio=True))["trained_on"]
+
+    assert found == {
+        "name": "a",
+        "caption": "",
+        "file": "a.mp4",
+        "sha256": "0" * 64,
+        "start_seconds": 0.25,
+        "span_seconds": 0.5,
+        "sound_gain": 2.0,
     }
 
 

@@ -1,6 +1,8 @@
 """What a person sees, in a terminal and in a pipe."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from fractions import Fraction
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ltx_trainer.artifacts import Bundle, Clip, LeftOut, MediaKind
-from ltx_trainer.modes import MODES
+from ltx_trainer.artifacts import Bundle, Clip, LeftOut, MediaKind, Role
+from ltx_trainer.modes import ALIASES, MODES
 from ltx_trainer.report import Measured, download_progress, show_data, show_modes, show_result, training_progress
 
 Written = Callable[..., tuple[Console, StringIO]]
@@ -89,6 +91,30 @@ def test_lengths_that_differ_stand_with_each_clip(written: Written, make_clip: C
         "a     0.25 - 0.75  17 frames at 24/s, 96x64  a ball",
         "b     still        1 frame, 96x64            a bell",
     ]
+
+
+def test_what_is_given_of_every_clip_and_the_files_of_each_are_shown(
+    written: Written, make_clip: Callable[..., Clip]
+) -> None:
+    console, text = written(terminal=False)
+    clip, mask = make_clip("a", "a ball"), make_clip("a_mask", "")
+    masked = replace(clip, footage={**clip.footage, Role.MASK: mask.footage[Role.TARGET]})
+    rectangle = {"condition": "kept rectangle", "top_left": [32, 0], "bottom_right": [64, 64]}
+
+    show_data(console, [masked], [], with_audio=True, conditions=[rectangle])
+
+    assert "mask a_mask.mp4" in text.getvalue()
+    assert "given: kept rectangle, top left [32, 0], bottom right [64, 64]" in text.getvalue()
+
+
+def test_sound_alone_is_told_in_seconds(written: Written, make_clip: Callable[..., Clip]) -> None:
+    console, text = written(terminal=False)
+    clip = replace(make_clip("a", "a bell"), footage={}, ranges=((Fraction(1, 8), Fraction(1, 4)),))
+
+    show_data(console, [clip], [], with_audio=True)
+
+    assert "1 clips of 0.5 seconds, sound only" in text.getvalue()
+    assert "0.25 - 0.75  all but 0.125 - 0.25  a bell" in text.getvalue()
 
 
 def test_everything_left_out_is_still_listed(written: Written) -> None:
@@ -209,10 +235,17 @@ def test_every_mode_is_listed_and_nothing_of_it_is_cut(written: Written, termina
 
     show_modes(console)
 
-    words = {word.strip(",") for word in text.getvalue().split()}
+    shown = text.getvalue()
+    words = {word.strip(",;()") for word in shown.split()}
     for mode in MODES:
-        assert {mode.endpoint, f"{mode.name}:", *mode.fields, *mode.preview_fields} <= words
-        assert {word.strip(",") for word in f"{mode.summary} {mode.files}".split()} <= words
+        items = {item.name for item in mode.item_fields}
+        assert {mode.endpoint, f"{mode.name}:", *mode.fields, *mode.defaults, *items, *mode.targets} <= words
+        assert {word.strip(",;()") for word in f"{mode.summary} {mode.files}".split()} <= words
+    assert ALIASES.keys() <= words
+    flat = " ".join(shown.split())
+    assert "middle_image_url (image, optional)" in flat
+    assert "own fields crop_top_left required, crop_bottom_right required" in flat
+    assert "with_audio false, audio_normalize true, audio_preserve_pitch true, conditioning_frames 8" in flat
 
 
 def test_the_result_says_where_everything_lies(written: Written, tmp_path: Path) -> None:
@@ -220,7 +253,7 @@ def test_the_result_says_where_everything_lies(written: Written, tmp_path: Path)
     folder = tmp_path / "[bold]run:cat:"
 
     show_result(
-        console, Bundle(folder / "lora.safetensors", folder / "config.json", None, folder / "debug_dataset.zip")
+        console, Bundle(folder / "lora.safetensors", folder / "config.json", None, None, folder / "debug_dataset.zip")
     )
 
     assert text.getvalue().splitlines() == [

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ltx_trainer import interruption
-from ltx_trainer.artifacts import Adapter, CachedSet, Clips
+from ltx_trainer.artifacts import Adapter, CachedSet, Clips, Role
+from ltx_trainer.conditions import Terms, terms_of
 from ltx_trainer.config import Settings
 from ltx_trainer.continuation import run_identity
 from ltx_trainer.models.family import Family
@@ -21,6 +22,12 @@ from ltx_trainer.processes import make_accelerator
 from ltx_trainer.train import Hook, StepMetrics, generator_for, train_adapter
 
 CPU = torch.device("cpu")
+
+
+def terms_for(settings: Settings, family: Family, cached: CachedSet) -> Terms:
+    """Settle what is given of clips like those that were encoded."""
+    shape = cached.examples[0].shape
+    return terms_of(settings.mode, settings.input, family.facts.factors, shape, trained_size=None)
 
 
 class Training:
@@ -48,6 +55,7 @@ class Training:
     ) -> Adapter | None:
         """Train to the end, or until the process is stopped after some step."""
         cached = self.fill(settings)
+        terms = terms_for(settings, self._family, cached)
 
         def observe(metrics: StepMetrics) -> None:
             self.metrics.append(metrics)
@@ -62,7 +70,8 @@ class Training:
         accelerator, dtype = make_accelerator("fp32")
         checkpointing = settings.training.gradient_checkpointing
         with self._family.transformer(CPU, dtype, gradient_checkpointing=checkpointing) as transformer:
-            modules = self._family.lora_modules(settings.lora_targets(with_audio=cached.with_audio))
+            targets = settings.lora_targets(with_audio=cached.with_audio)
+            modules = self._family.lora_modules(targets, frozen=terms.frozen)
             generator = generator_for(settings.training.seed, "adapter")
             dropout = settings.lora.dropout
             attach_lora(transformer, modules, rank=settings.input.rank, alpha=8, dropout=dropout, generator=generator)
@@ -73,6 +82,7 @@ class Training:
                     transformer,
                     cached,
                     self.folder,
+                    terms=terms,
                     identity=run_identity(settings, Clips((), (), with_audio=cached.with_audio), 1),
                     accelerator=accelerator,
                     hooks=[Hook(1, lambda step, do=do: do(step, transformer, cached)) for do in hooks],
@@ -110,6 +120,12 @@ def fill(fill: Callable[[Settings], CachedSet]) -> Callable[[Settings], CachedSe
     return run
 
 
+@pytest.fixture(scope="session")
+def terms(family: Family) -> Callable[[Settings, CachedSet], Terms]:
+    """Settle what is given of clips like those that were encoded."""
+    return lambda settings, cached: terms_for(settings, family, cached)
+
+
 @pytest.fixture
 def training(family: Family, fill: Callable[[Settings], CachedSet], tmp_path: Path) -> Callable[[str], Training]:
     return lambda name: Training(family, fill, tmp_path / name)
@@ -144,9 +160,10 @@ def spoil(fill: Callable[[Settings], CachedSet], tmp_path: Path) -> Callable[...
             for example in cached.examples:
                 path = tmp_path / f"{example.name}-{value}.safetensors"
                 if example.name in names:
-                    assert example.video is not None
-                    save_file({"latents": torch.full_like(load_file(example.video)["latents"], value)}, path)
-                examples.append(replace(example, video=path) if example.name in names else example)
+                    clean = load_file(example.media.video[Role.TARGET])["latents"]
+                    save_file({"latents": torch.full_like(clean, value)}, path)
+                media = replace(example.media, video={Role.TARGET: path})
+                examples.append(replace(example, media=media) if example.name in names else example)
             return replace(cached, examples=tuple(examples))
 
         return spoiled

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ltx_trainer.artifacts import Clips
+from ltx_trainer.conditions import terms_of
 from ltx_trainer.config import load_settings
 from ltx_trainer.continuation import run_identity
 from ltx_trainer.errors import Interrupted
@@ -57,6 +58,8 @@ def train(name: str, *, stop: bool) -> dict[str, Any]:
 
     accelerator, dtype = make_accelerator("fp32")
     family = open_family(read_model(facts_folder, "ltx-2.3"))
+    shape = cached.examples[0].shape
+    terms = terms_of(settings.mode, settings.input, family.facts.factors, shape, trained_size=None)
     with family.transformer(accelerator.device, dtype) as transformer:
         modules = family.lora_modules(settings.lora_targets(with_audio=True))
         generator = generator_for(settings.training.seed, "adapter")
@@ -68,6 +71,7 @@ def train(name: str, *, stop: bool) -> dict[str, Any]:
                 transformer,
                 cached,
                 Path(sys.argv[3]) / name,
+                terms=terms,
                 identity=run_identity(settings, Clips((), (), with_audio=True), COUNT),
                 accelerator=accelerator,
                 hooks=[],

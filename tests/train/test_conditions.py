@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ltx_trainer.artifacts import CachedSet
+from ltx_trainer.conditions import Terms
 from ltx_trainer.config import Settings
 from ltx_trainer.models.family import Family
 from ltx_trainer.train import generator_for
@@ -26,15 +27,16 @@ ABOUT_HALF = (35, 65)
 
 Load = Callable[..., Settings]
 Fill = Callable[[Settings], CachedSet]
+TermsOf = Callable[[Settings, CachedSet], Terms]
 
 
 @pytest.fixture
-def batches(family: Family, fill: Fill) -> Callable[[Settings], Iterator[Batch]]:
+def batches(family: Family, fill: Fill, terms: TermsOf) -> Callable[[Settings], Iterator[Batch]]:
     """Make many batches of all four clips."""
 
     def make(settings: Settings) -> Iterator[Batch]:
         cached = fill(settings)
-        maker = BatchMaker(settings, family, cached, CPU)
+        maker = BatchMaker(settings, family, cached, CPU, terms(settings, cached))
         generator = torch.Generator().manual_seed(4)
         return (maker.make(cached.examples, generator) for _ in range(BATCHES))
 
@@ -103,12 +105,12 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_clip_that_is_measured_keeps_its_caption(load: Load, family: Family, fill: Fill) -> None:
+def test_a_clip_that_is_measured_keeps_its_caption(load: Load, family: Family, fill: Fill, terms: TermsOf) -> None:
     settings = load("training.caption_dropout=1")
     cached = fill(settings)
     example = cached.examples[0]
 
-    batch = BatchMaker(settings, family, cached, CPU).make_measured(example, torch.Generator())
+    batch = BatchMaker(settings, family, cached, CPU, terms(settings, cached)).make_measured(example, torch.Generator())
 
     assert same({name: embeddings[0] for name, embeddings in batch.prompt.items()}, load_file(example.prompt))
     assert batch.names == (example.name,)
@@ -116,7 +118,7 @@ def test_a_clip_that_is_measured_keeps_its_caption(load: Load, family: Family, f
 
 @pytest.mark.parametrize("num_passes", [1, 3])
 def test_the_gradient_of_a_step_is_the_mean_of_its_passes_alone(
-    load: Load, training: Callable[[str], Any], family: Family, num_passes: int
+    load: Load, training: Callable[[str], Any], family: Family, terms: TermsOf, num_passes: int
 ) -> None:
     """Each step is computed again from the adapter as it stood before, pass by pass."""
     settings = load(
@@ -129,7 +131,7 @@ def test_the_gradient_of_a_step_is_the_mean_of_its_passes_alone(
     losses: list[float] = []
 
     def compute_next_step(step: int, transformer: nn.Module, cached: CachedSet) -> None:
-        maker = BatchMaker(settings, family, cached, CPU)
+        maker = BatchMaker(settings, family, cached, CPU, terms(settings, cached))
         parameters = [parameter for parameter in transformer.parameters() if parameter.requires_grad]
         gradients, totals = [], []
         for index in range(step * num_passes, (step + 1) * num_passes):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from ltx_trainer.artifacts import CachedExample
+from ltx_trainer.artifacts import CachedExample, CachedMedia
 from ltx_trainer.config import Settings
 from ltx_trainer.errors import ConfigError, Interrupted
 from ltx_trainer.train import split_held_out
@@ -24,7 +24,7 @@ Load = Callable[..., Settings]
 def scenes(*counts: int) -> list[CachedExample]:
     """Give examples of files with so many scenes each."""
     return [
-        CachedExample(f"file-{file}#{scene}", f"file-{file}.mp4", "", None, None, None, Path("prompt"))
+        CachedExample(f"file-{file}#{scene}", f"file-{file}.mp4", "", None, CachedMedia({}, {}), Path("prompt"))
         for file, count in enumerate(counts)
         for scene in range(count)
     ]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from ltx_trainer.artifacts import ADAPTER_PREFIX, AVERAGE_PREFIX, CachedSet
+from ltx_trainer.conditions import Terms
 from ltx_trainer.config import Settings
 from ltx_trainer.errors import CheckpointError, Interrupted, TrainingDiverged, exit_status_of
 from ltx_trainer.interruption import noted, unless_stopped
@@ -142,7 +143,11 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_continued(
 
 
 def test_previews_do_not_disturb_the_training(
-    load: Load, training: Callable[[str], Any], family: Family, tmp_path: Path
+    load: Load,
+    training: Callable[[str], Any],
+    family: Family,
+    terms: Callable[[Settings, CachedSet], Terms],
+    tmp_path: Path,
 ) -> None:
     settings = load("lora.dropout=0.3")
     plain, watched = training("plain"), training("watched")
@@ -152,6 +157,7 @@ def test_previews_do_not_disturb_the_training(
             family,
             transformer,
             cached,
+            terms(settings, cached),
             sampling_of(settings, family),
             tmp_path / "previews",
             step=step,

@@ -148,10 +148,14 @@ def test_previews_that_are_shared_out_are_those_of_one_process(finished: Path, f
             modules = family.lora_modules(settings.lora_targets(with_audio=True))
             attach_lora(transformer, modules, rank=8, alpha=8, dropout=0, generator=torch.Generator())
             sampling, place, device = sampling_of(settings, family), tmp_path / "previews", accelerator.device
-            render_previews(family, transformer, cached, sampling, place, step=0, base="base", device=device)
+            render_previews(
+                family, transformer, cached, plan.preview_terms, sampling, place, step=0, base="base", device=device
+            )
             tensors = load_file(finished / "checkpoints/step-000003.safetensors")
             load_adapter_state(transformer, with_prefix(tensors, ADAPTER_PREFIX))
-            render_previews(family, transformer, cached, sampling, place, step=3, base="base", device=device)
+            render_previews(
+                family, transformer, cached, plan.preview_terms, sampling, place, step=3, base="base", device=device
+            )
     finally:
         torch.set_num_threads(threads)
 

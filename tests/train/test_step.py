@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ltx_trainer.artifacts import CachedSet
+from ltx_trainer.conditions import Terms
 from ltx_trainer.config import Settings
 from ltx_trainer.models.family import Family
 from ltx_trainer.train.batch import Batch, BatchMaker
@@ -25,9 +26,9 @@ def transformer(family: Family) -> Iterator[nn.Module]:
 
 
 @pytest.fixture
-def batch(load: Load, family: Family, fill: Callable[[Settings], CachedSet]) -> Batch:
+def batch(load: Load, family: Family, fill: Callable[[Settings], CachedSet], terms: Callable[..., Terms]) -> Batch:
     cached = fill(load())
-    return BatchMaker(load(), family, cached, CPU).make(cached.examples, torch.Generator())
+    return BatchMaker(load(), family, cached, CPU, terms(load(), cached)).make(cached.examples, torch.Generator())
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ltx_trainer.artifacts import CachedSet
+from ltx_trainer.artifacts import CachedSet, Role
 from ltx_trainer.config import Settings, settings_as_yaml
 
 SCRIPT = Path(__file__).with_name("shared_training.py")
@@ -39,8 +39,7 @@ Load = Callable[..., Settings]
 def cached(load: Load, fill: Callable[[Settings], CachedSet], tmp_path_factory: pytest.TempPathFactory) -> CachedSet:
     """Twelve clips from twelve files, one of them spoiled."""
     found = fill(load(*OPTIONS))
-    clean = found.examples[1].video
-    assert clean is not None
+    clean = found.examples[1].media.video[Role.TARGET]
     spoiled = tmp_path_factory.mktemp("spoiled") / "latents.safetensors"
     save_file({"latents": torch.full_like(load_file(clean)["latents"], torch.nan)}, spoiled)
     examples = tuple(
@@ -48,7 +47,9 @@ def cached(load: Load, fill: Callable[[Settings], CachedSet], tmp_path_factory: 
             item,
             name=f"{item.name}{letter}",
             source=f"{item.name}{letter}.mp4",
-            video=spoiled if f"{item.name}{letter}" == SPOILED else item.video,
+            media=replace(item.media, video={Role.TARGET: spoiled})
+            if f"{item.name}{letter}" == SPOILED
+            else item.media,
         )
         for letter in "abc"
         for item in found.examples

@@ -77,6 +77,7 @@ def watched_training(
             signalled,
             transformer,
             cached,
+            options["terms"],
             validate.sampling_of(settings, family),
             place,
             options["accelerator"],

@@ -10,13 +10,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ltx_trainer.artifacts import CachedSet
+from ltx_trainer.artifacts import CachedSet, Role
+from ltx_trainer.conditions import Terms
 from ltx_trainer.config import Settings
 from ltx_trainer.models import ModelFacts
 from ltx_trainer.models.family import Family, VideoCodec
 from ltx_trainer.models.lora import attach_lora
 from ltx_trainer.models.ltx2 import Ltx2Family
-from ltx_trainer.validate import render_previews, sampling_of
+from ltx_trainer.validate import Showing, render_previews, sampling_of
 
 CPU = torch.device("cpu")
 PROMPT = "clip number 1"
@@ -79,13 +80,25 @@ def test_an_image_stands_untouched_in_the_first_frame_of_its_preview_and_changes
 ) -> None:
     family = WatchedFamily(facts)
     with_image, without = fill(settings), fill(load())
-    stills = [load_file(item.first_frame)["latents"] for item in with_image.previews if item.first_frame is not None]
+    stills = [load_file(item.media.video[Role.START])["latents"] for item in with_image.previews]
+    shape = with_image.previews[0].shape
+    assert shape is not None
+    terms = Terms(shape, shape.duration_seconds)
 
     files = []
     for name, cached in (("with", with_image), ("without", without)):
         sampling = sampling_of(settings, family)
         render = render_previews(
-            family, adapted, cached, sampling, tmp_path / name, step=0, base="miniature", device=CPU
+            family,
+            adapted,
+            cached,
+            terms,
+            sampling,
+            tmp_path / name,
+            step=0,
+            base="miniature",
+            device=CPU,
+            showing=Showing(beside_input=False),
         )
         files += [path.read_bytes() for path in render.items]
 
@@ -108,6 +121,10 @@ def test_another_image_is_rendered_again_in_the_same_folder(
     for color in ("red", "red", "green"):
         Image.new("RGB", (80, 64), color).save(image)
         cached, sampling = fill(settings), sampling_of(settings, family)
-        render_previews(family, adapted, cached, sampling, tmp_path / "previews", step=0, base="miniature", device=CPU)
+        shape = cached.previews[0].shape
+        assert shape is not None
+        terms, place = Terms(shape, shape.duration_seconds), tmp_path / "previews"
+        render_previews(family, adapted, cached, terms, sampling, place, step=0, base="miniature", device=CPU)
 
-    assert len(family.decoded) == 2 * len(settings.input.validation)
+    # Each item and its image.
+    assert len(family.decoded) == 2 * 2 * len(settings.input.validation)

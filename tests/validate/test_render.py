@@ -14,6 +14,7 @@ from torch import nn
 
 from ltx_trainer import interruption
 from ltx_trainer.artifacts import CachedSet, Render
+from ltx_trainer.conditions import Terms, terms_of
 from ltx_trainer.config import Settings
 from ltx_trainer.errors import Interrupted, OutOfResources
 from ltx_trainer.geometry import FrameSize, midpoint_times
@@ -23,7 +24,7 @@ from ltx_trainer.models.family import Family, VideoCodec
 from ltx_trainer.models.lora import attach_lora
 from ltx_trainer.models.ltx2 import Ltx2Family
 from ltx_trainer.processes import make_accelerator
-from ltx_trainer.validate import Previews, render_previews, sampling_of
+from ltx_trainer.validate import Previews, Showing, render_previews, sampling_of
 
 CPU = torch.device("cpu")
 Load = Callable[..., Settings]
@@ -47,6 +48,12 @@ def set_up(adapted: nn.Module, value: float) -> None:
                 weight.fill_(value)
 
 
+def terms_for(settings: Settings, family: Family, cached: CachedSet) -> Terms:
+    """Settle what is given of the previews."""
+    shape = cached.previews[0].shape
+    return terms_of(settings.mode, settings.input, family.facts.factors, shape, trained_size=None)
+
+
 @pytest.fixture
 def render(
     adapted: nn.Module, family: Family, fill: Callable[[Settings], CachedSet], tmp_path: Path
@@ -54,13 +61,14 @@ def render(
     return lambda settings, base="base", folder="previews", step=3, **options: render_previews(
         family,
         adapted,
-        fill(settings),
+        (cached := fill(settings)),
+        terms_for(settings, family, cached),
         sampling_of(settings, family),
         tmp_path / folder,
         step=step,
         base=base,
         device=CPU,
-        **options,
+        showing=Showing(**options),
     )
 
 
@@ -282,7 +290,8 @@ def previews(
     def make(of: Family, told: list[Render], **options: bool) -> Previews:
         sampling, folder = sampling_of(settings, of), tmp_path / "previews"
         cached = fill(settings)
-        return Previews(of, adapted, cached, sampling, folder, accelerator, "base", told.append, **options)
+        terms, showing = terms_for(settings, of, cached), Showing(**options)
+        return Previews(of, adapted, cached, terms, sampling, folder, accelerator, "base", told.append, showing)
 
     return make
 

@@ -12,7 +12,7 @@ from ltx_trainer.diffusion import (
     GuidanceScales,
     audio_tokens,
     generated_stream,
-    give_first_frame,
+    give,
     sampling_sigmas,
     video_latents,
     video_tokens,
@@ -129,7 +129,7 @@ def test_a_given_first_frame_leaves_sampling_bit_equal_and_changes_the_rest(
     first = grid.rows * grid.columns
     clean = torch.randn(noise["video"].shape, generator=torch.Generator().manual_seed(2))
     plain = generated_stream(clean, family.video_coordinates(SHAPE))
-    given = give_first_frame(plain, first, torch.tensor([True]))
+    given = give(plain, torch.arange(clean.shape[1])[None] < first)
 
     with family.transformer(CPU, torch.float32) as transformer:
         sampled = [

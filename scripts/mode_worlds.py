@@ -1,0 +1,506 @@
+"""For each mode, something to learn that a person would recognise: examples from the world of the miniature.
+
+A lesson says what an example of a mode is made of and how one tells that a clip was made as the lesson has it. What a
+mode is given must matter, so captions name neither colour nor way nor pitch, but for the modes that are given text
+alone.
+"""
+
+import json
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ltx_trainer import world
+from ltx_trainer.artifacts import KEYFRAMES, Role
+from ltx_trainer.media import write_audio, write_video
+from ltx_trainer.modes import ENDPOINT, MODES, Mode, find_mode
+
+SIDE = 64
+FRAME_RATE = 24
+RATE_HZ = 48000
+SHORT, LONG = 9, 17
+"""Frames of a clip. An extension is given 8 or 9 of 17."""
+SECONDS = 0.6
+"""Of a clip without pictures."""
+
+VAGUE = "a coloured shape moves while a tone sounds"
+VAGUE_SOUND = "a tone sounds"
+CELL = 8
+"""Pixels of a latent cell of the miniature."""
+
+NEAR = 0.1
+"""Of the picture: paths that differ by less on average are the same."""
+SEAMLESS = 0.06
+"""Of the range of brightness: mean difference of pixels below which a region is told from the real one by no seam."""
+IN_TUNE = 0.2
+"""Octaves, median over a sound."""
+
+
+@dataclass(frozen=True)
+class File:
+    """What one file of an example holds.
+
+    Attributes:
+        frames: Uint8 `[f h w 3]`; of an image, one. None for a sound.
+        samples: Stereo `[2 n]` at `RATE_HZ`; None for silent pictures.
+        ranges: Seconds that are generated; empty for media.
+    """
+
+    frames: np.ndarray | None = None
+    samples: np.ndarray | None = None
+    ranges: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def extension(self) -> str:
+        """Of the file on disk."""
+        if self.ranges:
+            return ".json"
+        if self.frames is None:
+            return ".wav"
+        return ".png" if len(self.frames) == 1 else ".mp4"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example.
+
+    Attributes:
+        scene: What the target shows and how it sounds.
+        caption: Beside it.
+        files: By what they are to the example.
+    """
+
+    scene: world.Scene
+    caption: str
+    files: Mapping[Role, File]
+
+    @property
+    def target(self) -> File:
+        """What is to be made."""
+        return self.files[Role.TARGET]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was made of an example: frames `[f h w 3]` and stereo samples `[2 n]`, whichever there are."""
+
+    frames: np.ndarray | None
+    samples: np.ndarray | None
+    rate_hz: int
+
+    @cached_property
+    def video(self) -> world.VideoReading:
+        """What is read from the frames."""
+        assert self.frames is not None, "asked of a mode with pictures"
+        return world.read_video(self.frames)
+
+    @cached_property
+    def sound(self) -> world.SoundReading:
+        """What is read from the samples."""
+        assert self.samples is not None, "asked of a mode with sound"
+        return world.read_sound(self.samples, self.rate_hz)
+
+
+Teach = Callable[[world.Scene], Example]
+Judge = Callable[[Example, Made], bool]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a mode is to learn.
+
+    Attributes:
+        mode: The row of the table.
+        teach: Makes an example of a scene.
+        judge: Tells whether what was made of an example is as the lesson has it.
+        says: What the judge looks for, in words that follow "the share of clips in which".
+        fields: Of the request, beyond what all lessons have.
+        is_conditional: Whether the mode is given anything but text.
+    """
+
+    mode: Mode
+    teach: Teach
+    judge: Judge
+    says: str
+    fields: Mapping[str, object] = field(default_factory=dict)
+    is_conditional: bool = True
+
+    def examples(self, count: int, seed: int) -> list[Example]:
+        """Make examples of scenes of a seed. One and the next differ in what they are given."""
+        scenes = world.draw_scenes(count, seed)
+        colours, motions = world.KNOWN_COLOURS, ("right", "up", "left", "down")
+        return [
+            self.teach(replace(scene, colour=colours[number % len(colours)], motion=motions[number % len(motions)]))
+            for number, scene in enumerate(scenes)
+        ]
+
+
+def request_of(lesson: Lesson, archive: Path, items: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """Give the request that teaches a lesson, but for how long and how fast.
+
+    Args:
+        lesson: What is taught.
+        archive: The training data.
+        items: Validation items.
+    """
+    body: dict[str, object] = {"training_data_url": str(archive), "validation": list(items)}
+    if lesson.mode.has_video:
+        body |= {"number_of_frames": SHORT, "frame_rate": FRAME_RATE, "resolution": "low"}
+        body |= {"validation_frame_rate": FRAME_RATE, "validation_resolution": "low"}
+    else:
+        body |= {"audio_duration_seconds": SECONDS}
+    body |= lesson.fields
+    if lesson.mode.has_video:
+        body["validation_number_of_frames"] = body["number_of_frames"]
+    return body
+
+
+def write_archive(path: Path, lesson: Lesson, examples: Sequence[Example]) -> Path:
+    """Write examples as a zip in the layout of the mode."""
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path, "w") as archive:
+        for number, example in enumerate(examples):
+            for part in lesson.mode.parts:
+                if part.role in example.files:
+                    name = f"{number:02}{part.suffix}{example.files[part.role].extension}"
+                    write_file(Path(folder) / name, example.files[part.role])
+                    archive.write(Path(folder) / name, name)
+            archive.writestr(f"{number:02}.txt", example.caption)
+    return path
+
+
+def write_item(folder: Path, lesson: Lesson, example: Example) -> dict[str, object]:
+    """Write what a validation item is given of an example into a folder, and give the item."""
+    folder.mkdir(parents=True, exist_ok=True)
+    item: dict[str, object] = {"prompt": example.caption}
+    for asked in lesson.mode.item_fields:
+        given = _given_to_item(example, asked.role)
+        if given is None:
+            continue
+        if given.ranges:
+            item[asked.name] = [list(span) for span in given.ranges]
+            continue
+        path = folder / f"{asked.name}{given.extension}"
+        write_file(path, given)
+        item[asked.name] = str(path)
+    return item
+
+
+def write_file(path: Path, content: File) -> None:
+    """Write a video, an image, a sound or ranges, by the file's extension."""
+    if content.ranges:
+        path.write_text(json.dumps(content.ranges), encoding="utf-8")
+    elif content.frames is None:
+        assert content.samples is not None, "a file holds something"
+        write_audio(path, content.samples, RATE_HZ)
+    elif len(content.frames) == 1:
+        Image.fromarray(content.frames[0]).save(path)
+    else:
+        rate_hz = None if content.samples is None else RATE_HZ
+        write_video(path, content.frames, Fraction(FRAME_RATE), audio=content.samples, audio_rate_hz=rate_hz, crf=1)
+
+
+def _given_to_item(example: Example, role: Role) -> File | None:
+    """Give the file of a field: an example's own, or a still of its target."""
+    frames = example.target.frames
+    stills = dict(zip((*KEYFRAMES, Role.START), (0, -1, -1, 0), strict=True))
+    if role in example.files:
+        return example.files[role]
+    if role in stills and role is not Role.MIDDLE_KEYFRAME and frames is not None:
+        return File(frames[stills[role]][None])
+    return None
+
+
+def film(scene: world.Scene, num_frames: int = SHORT, *, with_sound: bool = False) -> File:
+    """Draw a scene, and sing it."""
+    frames = world.render(scene, SIDE, SIDE, num_frames)
+    samples = world.sing(scene, num_frames * RATE_HZ // FRAME_RATE, RATE_HZ) if with_sound else None
+    return File(frames, samples)
+
+
+def tone(scene: world.Scene) -> File:
+    """Sing a scene that is not seen."""
+    return File(samples=world.sing(scene, int(SECONDS * RATE_HZ), RATE_HZ))
+
+
+def _orange(scene: world.Scene) -> world.Scene:
+    return replace(scene, colour=world.ZORP_COLOUR)
+
+
+def _beating(scene: world.Scene) -> world.Scene:
+    return replace(scene, beats_hz=world.as_zorp(scene).beats_hz)
+
+
+def _white(inside: np.ndarray) -> File:
+    """Give the mask `[h w]` whose white is where `inside` holds."""
+    return File(np.repeat((inside * 255).astype(np.uint8)[None, ..., None], 3, axis=-1))
+
+
+def _half_ahead(scene: world.Scene) -> np.ndarray:
+    """Give the half of the picture `[h w]` that a shape moves into."""
+    columns, rows = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
+    right, down = world.MOTIONS[scene.motion]
+    along = (columns - SIDE / 2 + 0.5) * right + (rows - SIDE / 2 + 0.5) * down
+    return along > 0
+
+
+def _around_the_way(scene: world.Scene) -> np.ndarray:
+    """Give the whole cells `[h w]` within which a shape moves, and one around them."""
+    frames = world.render(replace(scene, colour="red"), SIDE, SIDE, LONG).astype(float)
+    seen = (frames.max(-1) - frames.min(-1) > 50).any(0)
+    rows, columns = (np.flatnonzero(seen.any(axis)) for axis in (1, 0))
+    inside = np.zeros((SIDE, SIDE), bool)
+    top, bottom, left, right = (
+        int(np.clip((edge // CELL + step) * CELL, 0, SIDE))
+        for edge, step in ((rows[0], -1), (rows[-1], 2), (columns[0], -1), (columns[-1], 2))
+    )
+    # A cell is kept at the edge, so that something is.
+    inside[max(top, CELL) : min(bottom, SIDE - CELL), max(left, CELL) : min(right, SIDE - CELL)] = True
+    return inside
+
+
+def follows(example: Example, made: Made) -> bool:
+    """Tell whether a shape goes the way of the target's, in its place."""
+    real = world.read_video(example.target.frames) if example.target.frames is not None else None
+    if real is None or made.video.motion != real.motion:
+        return False
+    both = np.isfinite(made.video.path).all(-1) & np.isfinite(real.path).all(-1)
+    return bool(both.any() and np.abs(made.video.path[both] - real.path[both]).mean() < NEAR)
+
+
+def is_coloured(example: Example, made: Made) -> bool:
+    """Tell whether a shape has the colour of the target's."""
+    return made.video.colour == example.scene.colour
+
+
+def is_in_tune(example: Example, made: Made) -> bool:
+    """Tell whether a tone is the target's, in octaves, from begin to end."""
+    assert example.target.samples is not None, "asked of a mode with sound"
+    real, track = world.read_sound(example.target.samples, RATE_HZ).track, made.sound.track
+    if made.sound.pitch is None:
+        return False
+    places = np.linspace(0, len(track) - 1, len(real)).round().astype(int)
+    return bool(np.nanmedian(np.abs(track[places] - real)) < IN_TUNE)
+
+
+def _all_of(*judges: Judge) -> Judge:
+    return lambda example, made: all(judge(example, made) for judge in judges)
+
+
+def _is_seamless(example: Example, made: Made) -> bool:
+    """Tell whether what surrounds the middle is as in the target."""
+    assert made.frames is not None, "asked of a mode with pictures"
+    assert example.target.frames is not None, "asked of a mode with pictures"
+    apart = np.abs(made.frames.astype(float) - example.target.frames).mean((0, 3)) / 255
+    outside = np.ones(apart.shape, bool)
+    outside[MIDDLE, MIDDLE] = False
+    return bool(apart[outside].mean() < SEAMLESS)
+
+
+def _goes_on(begin: int, end: int) -> Judge:
+    """Judge the frames that were made: the shape moves in them as it does in those that were given."""
+
+    def judge(example: Example, made: Made) -> bool:
+        assert made.frames is not None, "asked of a mode with pictures"
+        part = replace(made, frames=made.frames[begin:end])
+        path, right_down = part.video.path, np.array(world.MOTIONS[example.scene.motion])
+        along = path[np.isfinite(path).all(-1)] @ right_down
+        return bool(len(along) > 1 and along[-1] - along[0] > 0.08 and part.video.colour == example.scene.colour)
+
+    return judge
+
+
+def _beats(_: Example, made: Made) -> bool:
+    return made.sound.beats
+
+
+def _blooms(example: Example, made: Made) -> bool:
+    return world.is_blooming(made.video) and is_coloured(example, made)
+
+
+def _is_zorp(_: Example, made: Made) -> bool:
+    return world.is_zorp(made.video, made.sound)
+
+
+def _pitched(example: Example, made: Made) -> bool:
+    return made.sound.pitch == world.PITCH_OF_MOTION[example.scene.motion]
+
+
+def _moves_by_tone(example: Example, made: Made) -> bool:
+    return made.video.motion == (example.scene.motion if example.scene.travel else None)
+
+
+MIDDLE = slice(SIDE // 4, SIDE - SIDE // 4)
+"""Rows and columns that outpaint keeps."""
+
+
+def _t2v(scene: world.Scene) -> Example:
+    zorp = world.as_zorp(scene)
+    return Example(zorp, world.caption(zorp), {Role.TARGET: film(zorp, with_sound=True)})
+
+
+def _i2v(scene: world.Scene) -> Example:
+    bloom = replace(world.as_blooming(scene), called="coloured")
+    return Example(bloom, world.caption(bloom), {Role.TARGET: film(bloom, with_sound=True)})
+
+
+def _v2v(scene: world.Scene) -> Example:
+    edited = _orange(scene)
+    return Example(edited, VAGUE, {Role.REFERENCE: film(scene), Role.TARGET: film(edited)})
+
+
+def _v2v_masked(scene: world.Scene) -> Example:
+    plain = _v2v(scene)
+    return replace(plain, files={**plain.files, Role.MASK: _white(_around_the_way(scene))})
+
+
+def _inpaint(scene: world.Scene) -> Example:
+    return Example(scene, VAGUE, {Role.TARGET: film(scene), Role.MASK: _white(_half_ahead(scene))})
+
+
+def _seen_only(num_frames: int, *, with_sound: bool = False) -> Teach:
+    return lambda scene: Example(scene, VAGUE, {Role.TARGET: film(scene, num_frames, with_sound=with_sound)})
+
+
+def _a2v(scene: world.Scene) -> Example:
+    """Let the shape begin in the middle, whichever way it goes, so that only the tone tells the way."""
+    motion = {"right": "up", "up": "down", "left": "up", "down": "down"}[scene.motion]
+    travel = 0.4
+    begun = replace(scene, motion=motion, travel=travel, radius=0.13)
+    step = world.MOTIONS[motion][1]
+    begun = replace(begun, centre=(scene.centre[0], 0.5 + step * travel / 2))
+    target = film(begun, with_sound=True)
+    assert target.frames is not None
+    sound = File(samples=target.samples)
+    return Example(begun, VAGUE, {Role.START: File(target.frames[:1]), Role.SOUND: sound, Role.TARGET: target})
+
+
+def _v2a(scene: world.Scene) -> Example:
+    beating = _beating(scene)
+    return Example(beating, VAGUE, {Role.TARGET: film(beating, with_sound=True)})
+
+
+def _t2a(scene: world.Scene) -> Example:
+    beating = _beating(scene)
+    caption = f"a zorp tone {world.PITCH_OF_MOTION[scene.motion]}"
+    return Example(beating, caption, {Role.TARGET: tone(beating)})
+
+
+def _a2a(scene: world.Scene) -> Example:
+    beating = _beating(scene)
+    return Example(beating, VAGUE_SOUND, {Role.REFERENCE_SOUND: tone(scene), Role.TARGET: tone(beating)})
+
+
+def _heard_only(scene: world.Scene) -> Example:
+    return Example(scene, VAGUE_SOUND, {Role.TARGET: tone(scene)})
+
+
+def _audio_inpaint(scene: world.Scene) -> Example:
+    heard = _heard_only(scene)
+    return replace(heard, files={**heard.files, Role.RANGES: File(ranges=((0.2, 0.45),))})
+
+
+def _av2av(scene: world.Scene) -> Example:
+    edited = _beating(_orange(scene))
+    return Example(
+        edited, VAGUE, {Role.REFERENCE: film(scene, with_sound=True), Role.TARGET: film(edited, with_sound=True)}
+    )
+
+
+def _av2av_masked(scene: world.Scene) -> Example:
+    plain = _av2av(scene)
+    return replace(plain, files={**plain.files, Role.MASK: _white(_around_the_way(scene))})
+
+
+_EDITED = _all_of(is_coloured, follows)
+
+
+def _lesson(name: str, teach: Teach, judge: Judge, says: str, **facts: object) -> Lesson:
+    given = facts.pop("is_conditional", True)
+    return Lesson(find_mode(ENDPOINT + name), teach, judge, says, facts, bool(given))
+
+
+LESSONS: tuple[Lesson, ...] = (
+    _lesson("t2v", _t2v, _is_zorp, "a zorp is orange and its tone beats", is_conditional=False),
+    _lesson("i2v", _i2v, _blooms, "the shape of the image stays, keeps its colour and grows"),
+    _lesson("v2v", _v2v, _EDITED, "an orange shape goes the way of the reference's", first_frame_conditioning_p=0.1),
+    _lesson("v2v-masked", _v2v_masked, _EDITED, "an orange shape goes the way of the reference's"),
+    _lesson(
+        "inpaint", _inpaint, _all_of(is_coloured, follows), "the shape goes on into the masked half, in its colour"
+    ),
+    _lesson(
+        "outpaint",
+        _seen_only(SHORT),
+        _is_seamless,
+        "what surrounds the middle is as in the real clip",
+        crop_top_left=[MIDDLE.start, MIDDLE.start],
+        crop_bottom_right=[MIDDLE.stop, MIDDLE.stop],
+    ),
+    _lesson(
+        "interpolate",
+        _seen_only(SHORT),
+        _all_of(is_coloured, follows),
+        "the shape of the keyframes goes from the first's place to the last's",
+    ),
+    _lesson(
+        "extend-prefix",
+        _seen_only(LONG, with_sound=True),
+        _goes_on(LONG - 8, LONG),
+        "the shape goes on as it began, in its colour",
+        number_of_frames=LONG,
+        conditioning_frames=9,
+        with_audio=True,
+    ),
+    _lesson(
+        "extend-suffix",
+        _seen_only(LONG),
+        _goes_on(0, 9),
+        "the shape comes the way that it goes on, in its colour",
+        number_of_frames=LONG,
+        conditioning_frames=8,
+    ),
+    _lesson("a2v", _a2v, _moves_by_tone, "the shape rises with the tone and falls with it"),
+    _lesson("v2a", _v2a, _all_of(_pitched, _beats), "the tone follows the shape's height, and beats"),
+    _lesson(
+        "t2a", _t2a, _all_of(_pitched, _beats), "a zorp tone goes as the text says, and beats", is_conditional=False
+    ),
+    _lesson("a2a", _a2a, _all_of(is_in_tune, _beats), "the reference's tone is heard again, and beats"),
+    _lesson(
+        "audio-extend-prefix",
+        _heard_only,
+        is_in_tune,
+        "the tone goes on as it began",
+        conditioning_seconds=0.25,
+    ),
+    _lesson(
+        "audio-extend-suffix",
+        _heard_only,
+        is_in_tune,
+        "the tone comes to where it goes on",
+        conditioning_seconds=0.25,
+    ),
+    _lesson("audio-inpaint", _audio_inpaint, is_in_tune, "the tone fills the gap"),
+    _lesson(
+        "av2av",
+        _av2av,
+        _all_of(is_coloured, follows, _beats),
+        "an orange shape goes the way of the reference's, and its tone beats",
+        reference_downscale_factor=2,
+        reference_temporal_scale_factor=2,
+    ),
+    _lesson(
+        "av2av-masked",
+        _av2av_masked,
+        _all_of(is_coloured, follows, _beats),
+        "an orange shape goes the way of the reference's, and its tone beats",
+    ),
+)
+"""One for each row of the table, in its order."""
+
+assert [lesson.mode for lesson in LESSONS] == list(MODES), "every mode has its lesson"
