@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 from ltx_trainer.artifacts import CachedSet, Clip, Clips
 from ltx_trainer.config import Settings
+from ltx_trainer.digests import file_sha256
 from ltx_trainer.errors import CheckpointError, some_of
 from ltx_trainer.modes import AUDIO_FIELDS
 
@@ -74,7 +75,7 @@ def run_identity(settings: Settings, clips: Clips, num_processes: int) -> Identi
         **{f"noise.{name}": value for name, value in settings.noise.model_dump(mode="json").items()},
         **{f"training.{name}": value for name, value in training.items()},
         "held_out": held_out,
-        "model.lora": None if settings.model.lora is None else _file_digest(settings.model.lora),
+        "model.lora": None if settings.model.lora is None else _digest_of_lora(settings.model.lora),
         "clips": {clip.name: _digest(clip) for clip in clips.clips},
     }
 
@@ -263,10 +264,9 @@ def _said(fact: object) -> tuple[object, ...]:
     return (fact,) if fact else ()
 
 
-def _file_digest(path: Path) -> str:
+def _digest_of_lora(path: Path) -> str:
     try:
-        with path.expanduser().open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path.expanduser())
     except OSError as error:
         raise CheckpointError(
             f"model.lora {path} cannot be read: {error.strerror}. Give a LoRA file, or leave it out."

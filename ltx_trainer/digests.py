@@ -1,4 +1,4 @@
-"""SHA-256 of files that are too large to be read twice."""
+"""SHA-256 of files, noted of those that are too large to be read twice."""
 
 import hashlib
 import json
@@ -31,7 +31,16 @@ class FileDigests:
             *noted, digest = json.loads(note.read_text())
             if noted == seen:
                 return digest
-        with real.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(real)
         write_text(note, json.dumps([*seen, digest]))
         return digest
+
+
+def file_sha256(path: Path) -> str:
+    """Give the SHA-256 of a file in hexadecimal, read piece by piece.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

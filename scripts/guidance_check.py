@@ -4,11 +4,13 @@ python scripts/guidance_check.py --clips 32 --seeds 2
 
 Classifier-free guidance should make clips truer to their captions, STG sharper, modality guidance better in step with
 their sound. The captions are of compositions that the miniature was not trained on and say nothing of the sound. All
-guidances start from the same noise, so a clip is compared with itself unguided.
+guidances start from the same noise, so a clip is compared with itself unguided. The table gives the mean of each
+measure over the clips that can be read, and its mean difference over the pairs in which both can be.
 """
 
 import argparse
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ import numpy as np
 from miniature.scores import SHAPE, Made, defaults, edge_width, out_of_step, sample_held_out, share
 from rich.console import Console
 from rich.table import Table
+from transformers.utils import logging as transformers_logging
 
 from ltx_trainer import world
 from ltx_trainer.diffusion import GuidanceScales
@@ -26,37 +29,46 @@ from ltx_trainer.models.family import Family, open_family
 from ltx_trainer.models.miniature import write_miniature
 
 UNGUIDED = GuidanceScales(cfg=1.0, stg=0.0, modality=1.0, rescale=0.0)
-READ = ("colour", "motion", "pitch")
-MEASURES: Mapping[str, Callable[[Made], float | None]] = {
-    "edge width": lambda clip: edge_width(clip.frames),
-    "out of step": out_of_step,
+MEASURES: Mapping[str, Callable[[Made, world.Scene], float | None]] = {
+    "colour": lambda clip, scene: share([clip], [scene])["colour"],
+    "motion": lambda clip, scene: share([clip], [scene])["motion"],
+    "pitch": lambda clip, scene: share([clip], [scene])["pitch"],
+    "edge width": lambda clip, _: edge_width(clip.frames),
+    "out of step": lambda clip, _: out_of_step(clip),
 }
-"""Of one clip, in pixels and in octaves: less is better. None is a clip that cannot be read."""
+"""Of one clip: whether it is as its caption says, 1 or 0; and in pixels and in octaves, where less is better. None is a
+clip that cannot be read."""
 SEED_STRIDE = 1000
 """Sampling takes the next seed for each batch of clips."""
 
 
 def main() -> None:
-    """Sample and print a row for each guidance."""
+    """Sample, print a line for each guidance as it is done, and a table of all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=32, help="captions for each seed")
     parser.add_argument("--seeds", type=int, default=1, help="how many times each caption is sampled")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     options = parser.parse_args()
-    title = f"{options.clips} clips, {options.seeds} seeds, {options.steps} steps; ± is one standard error"
-    columns = [column for name in MEASURES for column in (name, "unread", "less none")]
-    console, table = Console(), Table("guidance", *READ, *columns, title=title)
+    # What the library says of its own loading would stand between the lines.
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    title = f"{options.clips} clips, {options.seeds} seeds, {options.steps} steps"
+    caption = "difference: to the same clips unguided, mean ± standard error of the mean over the pairs"
+    columns = ("guidance", "measure", "mean", "read", "difference", "pairs")
+    console, table = Console(), Table(*columns, title=title, caption=caption)
     with TemporaryDirectory() as folder:
         write_miniature("ltx-2.3", Path(folder) / "model")
         family = open_family(read_model(Path(folder) / "model", "ltx-2.3"))
         unguided: Mapping[str, np.ndarray] | None = None
         for name, scales in guidances(family).items():
-            clips, scenes = sample_seeds(family, scales, options, Path(folder))
-            found, shares = measure(clips), share(clips, scenes)
+            began = time.monotonic()
+            found = measure(*sample_seeds(family, scales, options, Path(folder)))
             unguided = unguided or found
-            cells = [cell for column in MEASURES for cell in summary(found[column], unguided[column])]
-            table.add_row(name, *(f"{shares[column]:.3f}" for column in READ), *cells)
+            for column, values in found.items():
+                table.add_row(name, column, *summary(values, unguided[column]))
+            table.add_section()
+            console.print(f"{name}: {options.clips * options.seeds} clips in {time.monotonic() - began:.0f} s")
     console.print(table)
 
 
@@ -94,20 +106,32 @@ def sample_seeds(
     return clips, scenes
 
 
-def measure(clips: Sequence[Made]) -> dict[str, np.ndarray]:
+def measure(clips: Sequence[Made], scenes: Sequence[world.Scene]) -> dict[str, np.ndarray]:
     """Give all measures of each clip `[n]`; not a number where a clip cannot be read."""
-    return {name: np.array([of(clip) for clip in clips], float) for name, of in MEASURES.items()}
+    pairs = list(zip(clips, scenes, strict=True))
+    return {name: np.array([of(*pair) for pair in pairs], float) for name, of in MEASURES.items()}
 
 
-def summary(found: np.ndarray, unguided: np.ndarray) -> tuple[str, str, str]:
-    """Give the mean, how many clips it leaves out, and the mean difference to the same clips unguided."""
+def summary(found: np.ndarray, unguided: np.ndarray) -> tuple[str, str, str, str]:
+    """Compare a measure of clips `[n]` with that of the same clips unguided.
+
+    Args:
+        found: Not a number where a clip cannot be read.
+        unguided: The same of the clips to compare with; `found` itself compares with nothing.
+
+    Returns:
+        The mean over the clips that can be read, and how many these are; the mean difference over the pairs of clips
+        that can both be read with its standard error, which needs two of them, and how many these are.
+    """
     read = found[np.isfinite(found)]
     change = (found - unguided)[np.isfinite(found) & np.isfinite(unguided)]
-    mean = f"{read.mean():.3f}" if len(read) else "-"
-    left_out = f"{len(found) - len(read)} of {len(found)}"
-    if found is unguided or len(change) < 2:
-        return mean, left_out, "-"
-    return mean, left_out, f"{change.mean():+.3f} ± {change.std(ddof=1) / math.sqrt(len(change)):.3f}"
+    mean, num_read = f"{read.mean():.3f}" if len(read) else "-", f"{len(read)} of {len(found)}"
+    if found is unguided:
+        return mean, num_read, "-", "-"
+    if len(change) < 2:
+        return mean, num_read, "-", str(len(change))
+    error = change.std(ddof=1) / math.sqrt(len(change))
+    return mean, num_read, f"{change.mean():+.3f} ± {error:.3f}", str(len(change))
 
 
 if __name__ == "__main__":

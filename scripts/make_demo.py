@@ -8,6 +8,7 @@ A zorp is orange and its tone beats. No caption says so; that is what the word c
 import argparse
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ltx_trainer import world
 from ltx_trainer.media import write_video
 
 SEED = 1
-NUM_ZORPS, NUM_KNOWN = 12, 4
+NUM_ZORPS, NUM_KNOWN = 12, 12
 FRAME_RATE = Fraction(24)
 NUM_FRAMES = 36
 SIDE = 128
@@ -23,18 +24,30 @@ RATE_HZ = 48000
 
 
 def main() -> None:
-    """Write one clip and one caption for every scene."""
+    """Draw the scenes of the demo and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archive", type=Path)
     archive: Path = parser.parse_args().archive
     archive.parent.mkdir(parents=True, exist_ok=True)
     scenes = world.draw_scenes(NUM_ZORPS + NUM_KNOWN, SEED)
     scenes = [*map(world.as_zorp, scenes[:NUM_ZORPS]), *scenes[NUM_ZORPS:]]
+    write_scenes(archive, scenes, side=SIDE, num_frames=NUM_FRAMES)
+
+
+def write_scenes(archive: Path, scenes: Sequence[world.Scene], *, side: int, num_frames: int) -> None:
+    """Write a zip of a clip with sound and a caption for each scene, in their order; equal scenes have equal bytes.
+
+    Args:
+        archive: The file to write.
+        scenes: What to draw, sing and describe.
+        side: Width and height in pixels.
+        num_frames: Length of each clip, at `FRAME_RATE`.
+    """
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive, "w") as members:
         for number, scene in enumerate(scenes, start=1):
             clip = Path(folder) / f"{number:02}-{scene.called or scene.colour}-{scene.shape}-{scene.motion}.mp4"
-            sound = world.sing(scene, int(NUM_FRAMES / FRAME_RATE * RATE_HZ), RATE_HZ)
-            frames = world.render(scene, SIDE, SIDE, NUM_FRAMES)
+            sound = world.sing(scene, int(num_frames / FRAME_RATE * RATE_HZ), RATE_HZ)
+            frames = world.render(scene, side, side, num_frames)
             write_video(clip, frames, FRAME_RATE, audio=sound, audio_rate_hz=RATE_HZ)
             # With a date of its own, so that the archive has the same bytes every time.
             members.writestr(zipfile.ZipInfo(clip.name), clip.read_bytes())

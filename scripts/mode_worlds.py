@@ -338,6 +338,8 @@ def _moves_by_tone(example: Example, made: Made) -> bool:
 
 MIDDLE = slice(SIDE // 4, SIDE - SIDE // 4)
 """Rows and columns that outpaint keeps."""
+FRAME_WIDTH = 6
+"""Pixels of the frame around a framed picture."""
 
 
 def _t2v(scene: world.Scene) -> Example:
@@ -362,6 +364,17 @@ def _v2v_masked(scene: world.Scene) -> Example:
 
 def _inpaint(scene: world.Scene) -> Example:
     return Example(scene, VAGUE, {Role.TARGET: film(scene), Role.MASK: _white(_half_ahead(scene))})
+
+
+def _outpaint(scene: world.Scene) -> Example:
+    """Hang the scene in an orange frame."""
+    frames = film(scene).frames
+    assert frames is not None, "a film has pictures"
+    framed = np.broadcast_to(np.round(255 * np.array(world.COLOURS[world.ZORP_COLOUR])).astype(np.uint8), frames.shape)
+    framed = framed.copy()
+    inside = slice(FRAME_WIDTH, SIDE - FRAME_WIDTH)
+    framed[:, inside, inside] = frames[:, inside, inside]
+    return Example(scene, VAGUE, {Role.TARGET: File(framed)})
 
 
 def _seen_only(num_frames: int, *, with_sound: bool = False) -> Teach:
@@ -436,9 +449,9 @@ LESSONS: tuple[Lesson, ...] = (
     ),
     _lesson(
         "outpaint",
-        _seen_only(SHORT),
+        _outpaint,
         _is_seamless,
-        "what surrounds the middle is as in the real clip",
+        "the ground goes on around the middle, up to an orange frame",
         crop_top_left=[MIDDLE.start, MIDDLE.start],
         crop_bottom_right=[MIDDLE.stop, MIDDLE.stop],
     ),

@@ -2,8 +2,9 @@
 
 python scripts/score_demo.py outputs/demo
 
-The readers see only the pictures and the sound of the files. Without a preview of step 0 and of the last step the exit
-code is 1.
+The readers see only the pictures and the sound of the files; a clip without sound is never a zorp. The exit status is 1
+where there is nothing to read: no settings, no validation items, no preview of step 0 or of the last step, or one that
+cannot be decoded. It is 0 where the story does not hold: the demo has run.
 """
 
 import argparse
@@ -14,14 +15,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from ltx_trainer import world
-from ltx_trainer.errors import TrainerError
+from ltx_trainer.config import load_settings
+from ltx_trainer.errors import ConfigError, MediaError, TrainerError
 from ltx_trainer.geometry import midpoint_times
-from ltx_trainer.media import decode_audio, decode_frames, scan_video
+from ltx_trainer.media import decode_audio, decode_frames, scan_audio, scan_video
 
 RATE_HZ = 48000
 
@@ -32,20 +33,19 @@ class DemoError(TrainerError):
 
 @dataclass(frozen=True)
 class Clip:
-    """What is in a preview: its frames `[f h w 3]`, and what was read from them and from its sound."""
+    """What is in a preview: its frames `[f h w 3]`, what was read from them, and from its sound if it has any."""
 
     frames: np.ndarray
     video: world.VideoReading
-    sound: world.SoundReading
+    sound: world.SoundReading | None
 
     @property
     def is_zorp(self) -> bool:
         """Whether it looks and sounds as only a zorp does."""
-        return world.is_zorp(self.video, self.sound)
+        return self.sound is not None and world.is_zorp(self.video, self.sound)
 
     def __str__(self) -> str:
-        beats = ", beating" if self.sound.beats else ""
-        return f"{self.video.colour}, {self.video.motion or 'still'}; {self.sound.pitch or 'no tone'}{beats}"
+        return f"{self.video.colour}, {self.video.motion or 'still'}; {_described(self.sound)}"
 
 
 Pair = tuple[Clip, Clip]
@@ -61,7 +61,8 @@ def main() -> None:
     try:
         pairs = read_previews(output)
     except DemoError as error:
-        console.print(str(error), highlight=False)
+        # In one line, whatever number of lines the settings' problems have.
+        console.print(" ".join(str(error).split()), highlight=False, markup=False)
         sys.exit(1)
     table = Table("prompt", "before", "after", title="What the readers see and hear")
     for prompt, (before, after) in pairs:
@@ -78,19 +79,24 @@ def read_previews(output: Path) -> list[tuple[str, Pair]]:
     """Read the previews of step 0 and of the last step, with their prompts.
 
     Raises:
-        DemoError: The folder has no settings, or a preview is missing.
+        DemoError: The folder has no settings or no validation items, or a preview is missing or cannot be decoded.
     """
     config = output / "config.yaml"
     if not config.is_file():
         raise DemoError(f"{config} is missing. Run the demo first: bash scripts/demo.sh")
-    request = yaml.safe_load(config.read_text(encoding="utf-8"))["input"]
-    rate = Fraction(request["validation_frame_rate"])
-    prompts = [item["prompt"] for item in request["validation"]]
-    places = [output / "previews" / f"step-{step:06d}" for step in (0, request["number_of_steps"])]
+    try:
+        request = load_settings(config).input
+    except ConfigError as error:
+        raise DemoError(str(error)) from error
+    if not request.validation:
+        raise DemoError(f"{config} has no validation items, so there are no previews. Add some and run the demo again.")
+    rate = Fraction(request.validation_frame_rate)
+    prompts = [item.prompt for item in request.validation]
+    places = [output / "previews" / f"step-{step:06d}" for step in (0, request.number_of_steps)]
     files = [[place / f"item-{number}.mp4" for place in places] for number in range(1, len(prompts) + 1)]
     missing = [str(file) for pair in files for file in pair if not file.is_file()]
-    if missing or not prompts:
-        raise DemoError(f"Previews are missing: {', '.join(missing) or 'there are no prompts'}. Run the demo again.")
+    if missing:
+        raise DemoError(f"Previews are missing: {', '.join(missing)}. Run the demo again.")
     return [
         (prompt, (read_clip(before, rate), read_clip(after, rate)))
         for prompt, (before, after) in zip(prompts, files, strict=True)
@@ -126,12 +132,32 @@ def verdict(named: Sequence[Pair], others: Sequence[Pair]) -> str:
 
 
 def read_clip(file: Path, rate: Fraction) -> Clip:
-    """Decode a preview and read it."""
-    scan = scan_video(file, find_cuts=False)
-    seconds = scan.num_frames / rate
-    frames = decode_frames(file, midpoint_times(Fraction(0), seconds, scan.num_frames), scan.size)
+    """Decode a preview and read it.
+
+    Raises:
+        DemoError: It cannot be decoded.
+    """
+    try:
+        scan = scan_video(file, find_cuts=False)
+        seconds = scan.num_frames / rate
+        frames = decode_frames(file, midpoint_times(Fraction(0), seconds, scan.num_frames), scan.size)
+        sound = _read_sound(file, seconds)
+    except MediaError as error:
+        raise DemoError(f"{file.parent}: {error}") from error
+    return Clip(frames, world.read_video(frames), sound)
+
+
+def _read_sound(file: Path, seconds: Fraction) -> world.SoundReading | None:
+    if scan_audio(file, rate_hz=RATE_HZ) is None:
+        return None
     samples = decode_audio(file, start_seconds=Fraction(0), span_seconds=seconds, rate_hz=RATE_HZ)
-    return Clip(frames, world.read_video(frames), world.read_sound(samples, RATE_HZ))
+    return world.read_sound(samples, RATE_HZ)
+
+
+def _described(sound: world.SoundReading | None) -> str:
+    if sound is None:
+        return "no sound"
+    return f"{sound.pitch or 'no tone'}{', beating' if sound.beats else ''}"
 
 
 def change_of(before: Clip, after: Clip) -> float:

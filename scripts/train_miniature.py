@@ -4,7 +4,7 @@ python scripts/train_miniature.py --work outputs/miniature
 
 It can be stopped anywhere and given again; each part goes on from its last minute. On a CPU with the same number of
 threads the weights come out the same; a GPU promises no such thing. What `--work` has of other code, other parts or
-another recipe is refused.
+another recipe is refused. The exit status after Ctrl-C is 130.
 
 `--part` trains one part, so that parts that do not wait for each other can be trained side by side: the vocoder waits
 for the audio VAE, the transformer for both VAEs. The whole writes the weights of the package, with the digest of the
@@ -14,6 +14,8 @@ code that makes them and their scores.
 import argparse
 import hashlib
 import json
+import signal
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,13 +28,14 @@ from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2VocoderWithBWE
 from miniature import audio_vae, scores, transformer, video_vae, vocoder
 from miniature.parts import train_part
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
 from ltx_trainer.errors import TrainerError
 from ltx_trainer.models import read_model
 from ltx_trainer.models.family import Family, open_family
 from ltx_trainer.models.miniature import TRAINED_LTX23, random_ltx23, trained_ltx23, write_trained_ltx23
 from ltx_trainer.models.own_timesteps import modulate_by_own_timesteps
+from ltx_trainer.prepare.sound import PEAK
 from ltx_trainer.tensorfile import tensors_digest
 
 Part = TypeVar("Part", bound=nn.Module)
@@ -76,14 +79,18 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
-    training = Training(options.work, torch.device(options.device), Console())
+    console = Console(soft_wrap=True)
     try:
+        training = Training(options.work, torch.device(options.device), console)
         for part in (*NEEDED.get(options.part, ()), options.part) if options.part else PARTS:
             training.train(part)
         if not options.part:
             training.write(options.weights)
     except TrainerError as error:
         raise SystemExit(str(error)) from error
+    except KeyboardInterrupt:
+        console.print(f"Stopped. {options.work} has the state up to the last minute; give the same command to go on.")
+        sys.exit(128 + signal.SIGINT)
 
 
 class Training:
@@ -118,7 +125,7 @@ class Training:
             name,
             vae,
             code.RECIPE,
-            code.Loss(vae, seed=seed),
+            self._telling(f"{name}: drawing {code.NUM_SCENES} scenes", code.Loss(vae, seed=seed)),
             self._work,
             seed=seed,
             basis=self._basis(name),
@@ -127,6 +134,7 @@ class Training:
             score_every=score_every,
         )
         _rounded(vae)
+        self._console.print(f"{name}: measuring the statistics of its latents")
         code.fill_statistics(vae)
 
     def _train_vocoder(self) -> None:
@@ -136,7 +144,7 @@ class Training:
             "vocoder",
             model,
             vocoder.RECIPE,
-            vocoder.Loss(model, vae, seed=3),
+            self._telling(f"vocoder: drawing {vocoder.NUM_SOUNDS} tones", vocoder.Loss(model, vae, seed=3)),
             self._work,
             seed=3,
             basis=self._basis("vocoder", {"audio VAE": _digest_of_weights(vae)}),
@@ -150,30 +158,56 @@ class Training:
         model = self._part(LTX2VideoTransformer3DModel)
         trained = transformer.Trained(model, self._part(LTX2TextConnectors))
         texts = transformer.Texts(self._pipeline.text_encoder, self._pipeline.tokenizer)
-        scenes = transformer.draw_trained_scenes(seed=SCENE_SEED)
         family = _read_as_engine(self._pipeline, self._work / "model")
         # Only here, because a family installs it on what it loads.
         modulate_by_own_timesteps(model)
+        for stage in transformer.STAGES:
+            self._train_stage(stage, trained, texts, family)
+        _rounded(trained)
+
+    def _train_stage(
+        self, stage: transformer.Stage, trained: transformer.Trained, texts: transformer.Texts, family: Family
+    ) -> None:
+        scenes = transformer.draw_trained_scenes(SCENE_SEED, twins=stage.twins)
         parts = {
             "video VAE": _digest_of_weights(self._part(AutoencoderKLLTX2Video)),
             "audio VAE": _digest_of_weights(self._part(AutoencoderKLLTX2Audio)),
             "scenes": _digest_of_text(repr(scenes)),
         }
-        kept = f"latents-{_digest_of_text(repr((parts, transformer.BUCKETS, transformer.SIDE, transformer.PEAK)))}.pt"
+        kept = f"latents-{_digest_of_text(repr((parts, transformer.BUCKETS, transformer.SIDE, PEAK)))}.pt"
+        doing = "reading the latents of" if (self._work / kept).exists() else "encoding"
+        self._console.print(f"{stage.name}: {doing} {len(scenes)} scenes")
         pools = transformer.encode_pools(family, scenes, self._work / kept, self._device)
         train_part(
-            "transformer",
+            stage.name,
             trained,
-            transformer.RECIPE,
-            transformer.Loss(family, trained, texts, scenes, pools),
+            stage.recipe,
+            transformer.Loss(family, trained, texts, scenes, pools, stage),
             self._work,
-            seed=4,
-            basis=self._basis("transformer", parts),
+            seed=stage.seed,
+            basis=self._basis(
+                "transformer",
+                {**parts, "stage": _digest_of_text(repr(stage)), "start": _digest_of_weights(trained)},
+            ),
             console=self._console,
             score=lambda: transformer.measure(family, trained, texts),
             score_every=500,
         )
-        _rounded(trained)
+
+    def _telling(
+        self, line: str, measure_loss: Callable[[torch.Generator], Tensor]
+    ) -> Callable[[torch.Generator], Tensor]:
+        """Print a line before the first loss, which draws what all are of; a finished part has none."""
+        told = False
+
+        def measure(generator: torch.Generator) -> Tensor:
+            nonlocal told
+            if not told:
+                told = True
+                self._console.print(line)
+            return measure_loss(generator)
+
+        return measure
 
     def _basis(self, part: str, parts: Mapping[str, str] | None = None) -> str:
         """Say what decides a part beside its recipe and seed: its code, and the digests of what it is built on."""
@@ -192,6 +226,7 @@ class Training:
         with TemporaryDirectory() as folder:
             scratch = Path(folder)
             write_trained_ltx23(self._pipeline, scratch / "unscored.safetensors", {})
+            self._console.print(f"sampling and scoring {NUM_SCORED} clips on the CPU")
             found = _score(scratch / "unscored.safetensors", scratch)
         self._console.print_json(data=found)
         write_trained_ltx23(self._pipeline, file, {"script": source_digest(), "scores": json.dumps(found)})

@@ -4,7 +4,6 @@ Data, seeds and noise levels are fixed and printed. A LoRA is judged on scenes t
 in the published file.
 """
 
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from make_demo import FRAME_RATE, write_scenes
 from miniature.scores import Made, decode, defaults, make, prompts_of, video_losses
 from miniature.transformer import Bucket, Pool, encode
 from rich.console import Console
@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from ltx_trainer import world
 from ltx_trainer.config.request import NEGATIVE_PROMPT
-from ltx_trainer.media import write_video
 from ltx_trainer.models import read_model
 from ltx_trainer.models.family import Family, open_family
 from ltx_trainer.models.lora import attach_lora, load_warm_start
@@ -27,7 +26,7 @@ from ltx_trainer.modes import find_mode
 from tests.conftest import Command
 
 CPU = torch.device("cpu")
-BUCKET = Bucket(num_frames=9, frame_rate=24)
+BUCKET = Bucket(num_frames=9, frame_rate=int(FRAME_RATE))
 RANK = 16
 NUM_STEPS = 200
 NUM_CLIPS = 12
@@ -103,14 +102,7 @@ def teach(
 
 def write_clips(folder: Path, change: Callable[[world.Scene], world.Scene]) -> Path:
     scenes = [change(scene) for scene in world.draw_scenes(NUM_CLIPS, TRAINED_ON)]
-    with zipfile.ZipFile(folder / "clips.zip", "w") as archive:
-        for number, scene in enumerate(scenes):
-            clip = folder / f"{number}.mp4"
-            frames = world.render(scene, 64, 64, BUCKET.num_frames)
-            sound = world.sing(scene, BUCKET.num_frames * 2000, 48000)
-            write_video(clip, frames, BUCKET.shape.frame_rate, audio=sound, audio_rate_hz=48000)
-            archive.write(clip, clip.name)
-            archive.writestr(f"{number}.txt", world.caption(scene))
+    write_scenes(folder / "clips.zip", scenes, side=BUCKET.shape.size.width, num_frames=BUCKET.num_frames)
     return folder / "clips.zip"
 
 

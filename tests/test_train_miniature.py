@@ -1,7 +1,9 @@
 """The training of a part of the miniature: where it stops, it can be gone on with."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -133,3 +135,59 @@ def test_every_pattern_of_sources_finds_a_file() -> None:
 
     assert set(train_miniature.SOURCES) == set(train_miniature.PARTS)
     assert [pattern for pattern in patterns if not [*train_miniature.ROOT.glob(pattern)]] == []
+
+
+@pytest.mark.parametrize(
+    ("part", "slow", "line"),
+    [
+        ("video-vae", "miniature.video_vae.draw_clips", r"video-vae: drawing \d+ scenes\n$"),
+        ("audio-vae", "miniature.audio_vae.draw_sounds", r"audio-vae: drawing \d+ scenes\n$"),
+        ("vocoder", "miniature.vocoder.draw_tones", r"vocoder: drawing \d+ tones\n$"),
+        ("transformer", "miniature.transformer.encode", r"transformer: encoding \d+ scenes\n$"),
+        (None, "miniature.scores.sample_held_out", r"^sampling and scoring \d+ clips on the CPU\n$"),
+    ],
+)
+def test_what_takes_minutes_is_said_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str | None, slow: str, line: str
+) -> None:
+    def stop(*_: object) -> None:
+        raise Stop("that is enough")
+
+    monkeypatch.setattr(slow, stop)
+    said = StringIO()
+    training = train_miniature.Training(tmp_path, torch.device("cpu"), Console(file=said))
+
+    with pytest.raises(Stop, match="enough"):
+        training.train(part) if part else training.write(tmp_path / "weights.safetensors")
+
+    assert re.search(line, said.getvalue())
+
+
+def test_a_finished_part_does_not_say_that_it_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("miniature.video_vae.RECIPE", replace(RECIPE, steps=0))
+    monkeypatch.setattr("miniature.video_vae.fill_statistics", lambda _: None)
+    said = StringIO()
+
+    train_miniature.Training(tmp_path, torch.device("cpu"), Console(file=said)).train("video-vae")
+
+    assert "video-vae: built on" in said.getvalue()
+    assert "drawing" not in said.getvalue()
+
+
+def test_ctrl_c_ends_with_its_status_and_with_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    work = tmp_path / "a-folder-with-a-name-that-is-longer-than-a-line-of-a-terminal-would-be-by-itself"
+    monkeypatch.setattr("miniature.video_vae.draw_clips", interrupt)
+    # As many threads as there are, which the tests after this one keep.
+    options = ["--part", "video-vae", "--work", str(work), "--threads", str(torch.get_num_threads())]
+    monkeypatch.setattr("sys.argv", ["train_miniature.py", *options])
+
+    with pytest.raises(SystemExit, match=r"^130$"):
+        train_miniature.main()
+
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"Stopped. {work} has the state up to the last minute; give the same command to go on."

@@ -19,6 +19,7 @@ from ltx_trainer.artifacts import Adapter, Bundle, Render
 from ltx_trainer.atomic import whole_file, write_text
 from ltx_trainer.conditions import Terms, describe_conditions
 from ltx_trainer.config import Settings
+from ltx_trainer.digests import file_sha256
 from ltx_trainer.errors import CheckpointError, ConfigError
 from ltx_trainer.export.check import check_lora
 from ltx_trainer.geometry import ClipShape
@@ -168,8 +169,7 @@ def _warm_start(settings: Settings) -> dict[str, str] | None:
     if path is None:
         return None
     try:
-        with path.expanduser().open("rb") as file:
-            return {"file_name": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        return {"file_name": path.name, "sha256": file_sha256(path.expanduser())}
     except OSError as error:
         raise ConfigError(
             f"model.lora {path} cannot be read any more: {error.strerror}. Put it back and run again; training goes on "

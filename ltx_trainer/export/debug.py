@@ -19,6 +19,7 @@ from torch.nn import functional
 from ltx_trainer import media
 from ltx_trainer.artifacts import KEYFRAMES, CachedExample, CachedSet, Clip, Clips, MediaKind, Role, SourceFile
 from ltx_trainer.atomic import make_folder, whole_file
+from ltx_trainer.digests import file_sha256
 from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import ScaleFactors
 from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
@@ -166,8 +167,7 @@ def _check_unchanged(source: SourceFile, digests: dict[Path, str]) -> None:
     """Hold a file to the digest that it was encoded by, reading it once."""
     try:
         if source.path not in digests:
-            with source.path.open("rb") as file:
-                digests[source.path] = hashlib.file_digest(file, "sha256").hexdigest()
+            digests[source.path] = file_sha256(source.path)
     except OSError as error:
         raise _changed(source, f"cannot be read: {error.strerror}") from error
     if digests[source.path] != source.sha256:

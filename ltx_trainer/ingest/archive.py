@@ -1,11 +1,11 @@
 """What every archive is to the room: files by name, and nothing dangerous among them."""
 
-import hashlib
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from ltx_trainer.digests import file_sha256
 from ltx_trainer.errors import DatasetError
 
 MAX_RATIO = 1000
@@ -74,8 +74,7 @@ class Archive(ABC):
 
     def sha256(self) -> str:
         """Give the digest of the whole archive, in hexadecimal."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(self.path)
 
     @abstractmethod
     def _chunks(self, name: str) -> Iterator[bytes]:

@@ -1,12 +1,12 @@
 """From what the settings say of the base model to the files that it lies in."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ltx_trainer import __version__
 from ltx_trainer.atomic import locked
+from ltx_trainer.digests import file_sha256
 from ltx_trainer.errors import ModelError
 from ltx_trainer.models import folder as diffusers_folder
 from ltx_trainer.models import gemma
@@ -18,6 +18,8 @@ from ltx_trainer.models.unified import read_unified
 MINIATURE = "miniature"
 MINIATURES = ("ltx-2.3", "ltx-2.3-random")
 """Names of those that can be written: a family, or a family and `-random`."""
+DIGITS = 12
+"""Of the digest of its weights, in the name of the folder that a miniature is kept in."""
 UNIFIED_SUFFIX = ".safetensors"
 WHAT_WORKS = (
     "Give a folder in the layout of diffusers, its id on the hub (owner/name), a unified .safetensors file, or "
@@ -93,7 +95,7 @@ def _written_miniature(family: str, cache: Path) -> Path:
     weights = trained_weights(family)
     if not weights.is_file():
         raise ModelError(f"there is no miniature of {family!r}.")
-    folder = cache / "models" / f"{MINIATURE}-{family}-{__version__}-{_short_digest(weights)}"
+    folder = cache / "models" / f"{MINIATURE}-{family}-{__version__}-{file_sha256(weights)[:DIGITS]}"
     if not folder.is_dir():
         from ltx_trainer.models.miniature import write_miniature  # noqa: PLC0415 - needs torch, once
 
@@ -107,11 +109,6 @@ def _written_miniature(family: str, cache: Path) -> Path:
 def trained_weights(family: str) -> Path:
     """Say where the trained weights of a family's miniature come with the package."""
     return Path(__file__).with_name("trained") / f"{family}.safetensors"
-
-
-def _short_digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()[:12]
 
 
 def _unified_connectors(file: Path) -> Component:

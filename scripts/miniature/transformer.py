@@ -4,8 +4,12 @@ The noising, the conditions, the loss and the call of the transformer are the en
 lengths, because padding becomes registers and a model that has seen one length of it reads no other. A few batches are
 trained without captions, and a few with the streams apart: what guidance guides away from.
 
-Half of a batch are twins of the other half: the same scenes going the other way, under the same noise. What is learned
-from them can only be the caption's direction, which is otherwise learned late or, left and right, not at all.
+It has five stages. The first learns how scenes look, the second refines that at the high noise levels where sampling
+spends most of its steps. The next two learn directions from twins: half of a batch are the same scenes as the other
+half, going the other way under the same noise, so that only the caption tells them apart; all clips and texts have one
+length, and often the pictures do not hear the tone. Without twins left and right are taken for each other; from the
+start, or among clips and texts of many lengths, twins do not help in as many steps. The last stage brings the other
+lengths back.
 """
 
 from collections.abc import Sequence
@@ -33,23 +37,20 @@ from ltx_trainer.validate import Sampling
 from miniature.parts import Recipe
 from miniature.scores import HELD_OUT, decode, held_out_scenes, latents_of, make, share, terms_for
 
-RECIPE = Recipe(steps=4_000, peak_rate=1.5e-3, warmup=100, average=0.995)
-
-MEAN_LOGIT, LOGIT_SPREAD = 1.6, 1.4
-"""Of the noise levels: mostly the high ones, where sampling spends most of its steps and motion is decided."""
-
 SIDE = 64
-NUM_PAIRS = 800
+NUM_SCENES = 1600
 OPPOSITES = {"left": "right", "right": "left", "up": "down", "down": "up"}
+WEIGHTS = {"left": 3.0, "right": 3.0, "up": 1.0, "down": 1.0}
+"""Of the motions among pairs of twins: up and down are told by the tone too, left and right by the caption alone."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Clips of one shape, how many and their twins make a batch, and how often one does."""
+    """Clips of one shape, how many of them make a batch, and how often one does."""
 
     num_frames: int
     frame_rate: int
-    num_pairs: int = 1
+    batch_size: int = 1
     weight: int = 1
 
     @property
@@ -58,16 +59,63 @@ class Bucket:
         return ClipShape(self.num_frames, FrameSize(SIDE, SIDE), Fraction(self.frame_rate))
 
 
-BUCKETS = (Bucket(9, 24, 6, weight=3), Bucket(17, 24, 4), Bucket(17, 12, 4))
+BUCKETS = (Bucket(9, 24, 12, weight=3), Bucket(17, 24, 8), Bucket(17, 12, 8))
 TEXT_LENGTHS = (64,) * 12 + (32,) * 5 + (128,) * 2 + (256,)
 """As likely as they are often."""
 
 CAPTION_DROPOUT = 0.1
 EMPTY_CAPTIONS = ("", NEGATIVE_PROMPT)
 """What a dropped caption becomes: both say nothing of the clip."""
-FIRST_FRAME_SHARE = 0.2
-APART_SHARE = 0.1
 AUDIO_WEIGHT = 0.5
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training, on top of the one before.
+
+    Attributes:
+        name: Of its state.
+        recipe: Steps and rates.
+        seed: Of its draws.
+        mean_logit: Of the noise levels.
+        twins: Whether half of a batch are twins of the other half.
+        buckets: What batches are made of.
+        text_lengths: That prompts are padded to, as likely as they are often.
+        first_frame_share: Share of batches whose first frames are given.
+        apart_share: Share of batches whose streams do not attend to each other.
+    """
+
+    name: str
+    recipe: Recipe
+    seed: int
+    mean_logit: float = 1.8
+    twins: bool = False
+    buckets: tuple[Bucket, ...] = BUCKETS
+    text_lengths: tuple[int, ...] = TEXT_LENGTHS
+    first_frame_share: float = 0.2
+    apart_share: float = 0.1
+
+
+TWINS = Stage(
+    "transformer-twins",
+    Recipe(700, 1.2e-3, warmup=30, average=0.99),
+    seed=6,
+    twins=True,
+    buckets=BUCKETS[:1],
+    text_lengths=(64,),
+    first_frame_share=0.1,
+    apart_share=0.3,
+)
+STAGES = (
+    Stage("transformer", Recipe(2_923, 1.5e-3, horizon=4_000, warmup=100, average=0.995), seed=4, mean_logit=0.8),
+    Stage("transformer-refined", Recipe(1_811, 8e-4, horizon=2_200, average=0.995), seed=5),
+    TWINS,
+    replace(TWINS, name="transformer-more-twins", recipe=Recipe(650, 1e-3, horizon=900, warmup=30, average=0.99)),
+    Stage("transformer-settled", Recipe(550, 8e-4, average=0.99), seed=7, twins=True),
+)
+"""Each begins with the average of the one before."""
+
+LOGIT_SPREAD = 1.2
 
 
 class Trained(nn.Module):
@@ -151,10 +199,12 @@ def encode_pools(family: Family, scenes: Sequence[world.Scene], kept: Path, devi
     return [Pool(bucket, *pair) for bucket, pair in zip(BUCKETS, tensors, strict=True)]
 
 
-def draw_trained_scenes(seed: int) -> list[world.Scene]:
-    """Draw the scenes that are trained on; the second half are the twins of the first, in its order."""
+def draw_trained_scenes(seed: int, *, twins: bool) -> list[world.Scene]:
+    """Draw the scenes that are trained on; if there are twins, the second half are those of the first, in its order."""
+    if not twins:
+        return world.draw_scenes(NUM_SCENES, seed, without=HELD_OUT)
     kept_out = [*HELD_OUT, *((colour, shape, OPPOSITES[motion]) for colour, shape, motion in HELD_OUT)]
-    scenes = world.draw_scenes(NUM_PAIRS, seed, without=kept_out)
+    scenes = world.draw_scenes(NUM_SCENES // 2, seed, without=kept_out)
     return [*scenes, *(replace(scene, motion=OPPOSITES[scene.motion]) for scene in scenes)]
 
 
@@ -182,26 +232,28 @@ class Loss:
         texts: Texts,
         scenes: Sequence[world.Scene],
         pools: Sequence[Pool],
+        stage: Stage,
     ) -> None:
+        self._stage = stage
         self._family = family
         self._trained = trained
         self._texts = texts
         self._scenes = scenes
-        self._pools = pools
-        self._weights = torch.tensor([pool.bucket.weight for pool in pools], dtype=torch.float32)
+        self._pools = [pool for pool in pools if pool.bucket in stage.buckets]
+        self._weights = torch.tensor([pool.bucket.weight for pool in self._pools], dtype=torch.float32)
 
     def __call__(self, generator: torch.Generator) -> Tensor:
-        """Draw clips and their twins, captions, padding, conditions, noise and its level."""
+        """Draw clips, perhaps with their twins, captions, padding, conditions, noise and its level."""
         pool = self._pools[int(torch.multinomial(self._weights, 1, generator=generator))]
-        num_pairs = pool.bucket.num_pairs
-        first = torch.randint(NUM_PAIRS, (num_pairs,), generator=generator)
-        chosen = torch.cat([first, first + NUM_PAIRS])
-        wordings = torch.randint(len(world.WORDINGS), (num_pairs,), generator=generator).repeat(2)
-        dropped = torch.rand(2 * num_pairs, generator=generator) < CAPTION_DROPOUT
-        length = TEXT_LENGTHS[int(torch.randint(len(TEXT_LENGTHS), (), generator=generator))]
-        given = bool(torch.rand((), generator=generator) < FIRST_FRAME_SHARE)
-        apart = bool(torch.rand((), generator=generator) < APART_SHARE)
-        sigma = torch.sigmoid(MEAN_LOGIT + LOGIT_SPREAD * torch.randn(num_pairs, generator=generator)).repeat(2)
+        size, copies = pool.bucket.batch_size, 2 if self._stage.twins else 1
+        chosen = self._choose(size // copies, generator)
+        wordings = torch.randint(len(world.WORDINGS), (size // copies,), generator=generator).repeat(copies)
+        dropped = torch.rand(size, generator=generator) < CAPTION_DROPOUT
+        length = self._stage.text_lengths[int(torch.randint(len(self._stage.text_lengths), (), generator=generator))]
+        given = bool(torch.rand((), generator=generator) < self._stage.first_frame_share)
+        apart = bool(torch.rand((), generator=generator) < self._stage.apart_share)
+        logits = self._stage.mean_logit + LOGIT_SPREAD * torch.randn(size // copies, generator=generator)
+        sigma = torch.sigmoid(logits).repeat(copies)
         captions = [
             EMPTY_CAPTIONS[index % 2] if drop else world.caption(self._scenes[index], wording)
             for index, wording, drop in zip(chosen.tolist(), wordings.tolist(), dropped.tolist(), strict=True)
@@ -210,8 +262,10 @@ class Loss:
         clips = {"video": pool.video[chosen], "audio": pool.audio[chosen]}
         first_frames = clips["video"][:, :, :1] if given else None
         streams = make_streams(self._family, terms_for(pool.bucket.shape), latents_of(clips, first_frames))
-        noise = draw_noise(streams, generator)
-        noise = {name: value[:num_pairs].repeat(2, 1, 1).to(device) for name, value in noise.items()}
+        noise = {
+            name: value[: size // copies].repeat(copies, 1, 1).to(device)
+            for name, value in draw_noise(streams, generator).items()
+        }
         streams = {name: stream.to(device) for name, stream in streams.items()}
         with torch.autocast(device.type, torch.bfloat16):
             prompt = self._texts.prompt(self._trained.connectors, captions, length)
@@ -221,6 +275,15 @@ class Loss:
             velocities = self._family.predict(self._trained.transformer, seen, prompt, isolate=apart)
         losses = {name: flow_loss(velocities[name], streams[name], noise[name]).mean() for name in streams}
         return losses["video"] + AUDIO_WEIGHT * losses["audio"]
+
+    def _choose(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw scenes, or pairs of twins: first one of each, then their twins."""
+        if not self._stage.twins:
+            return torch.randint(len(self._scenes), (count,), generator=generator)
+        num_pairs = len(self._scenes) // 2
+        weights = torch.tensor([WEIGHTS[scene.motion] for scene in self._scenes[:num_pairs]])
+        first = torch.multinomial(weights, count, replacement=True, generator=generator)
+        return torch.cat([first, first + num_pairs])
 
 
 def _with_one_timestep(stream: ModelStream) -> ModelStream:

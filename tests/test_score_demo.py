@@ -1,0 +1,123 @@
+"""What the demo's table says of previews, and of a folder that has none to read."""
+
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import score_demo
+
+from ltx_trainer import world
+from ltx_trainer.config import load_settings, settings_as_yaml
+from ltx_trainer.media import write_video
+
+DEMO = Path(__file__).parents[1] / "configs/demo.yaml"
+SIDE = 64
+RATE_HZ = 48000
+
+Write = Callable[..., None]
+Show = Callable[[], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write what a demo leaves whose LoRA makes zorps of the prompts with the word."""
+
+    def previews(*, with_sound: bool = True) -> None:
+        settings = load_settings(DEMO)
+        request = settings.input
+        num_frames, rate = request.validation_number_of_frames, Fraction(request.validation_frame_rate)
+        (tmp_path / "config.yaml").write_text(settings_as_yaml(settings))
+        scenes = world.draw_scenes(len(request.validation), seed=1)
+        for step in (0, request.number_of_steps):
+            folder = tmp_path / f"previews/step-{step:06d}"
+            folder.mkdir(parents=True)
+            for number, (item, drawn) in enumerate(zip(request.validation, scenes, strict=True), start=1):
+                scene = world.as_zorp(drawn) if step and world.ZORP in item.prompt else drawn
+                frames = world.render(scene, SIDE, SIDE, num_frames)
+                sound = world.sing(scene, int(num_frames / rate * RATE_HZ), RATE_HZ)
+                audio, rate_hz = (sound, RATE_HZ) if with_sound else (None, None)
+                write_video(folder / f"item-{number}.mp4", frames, rate, audio=audio, audio_rate_hz=rate_hz)
+
+    return previews
+
+
+@pytest.fixture
+def show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Show:
+    """Run the script as a user does, and give what it prints."""
+
+    def run() -> str:
+        monkeypatch.setattr(sys, "argv", ["score_demo.py", str(tmp_path)])
+        score_demo.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_a_word_that_alone_makes_zorps_is_a_story_that_holds(write: Write, show: Show) -> None:
+    write()
+
+    told = show()
+
+    assert "with the word 'zorp': zorps before 0 of 2, after 2 of 2" in told
+    assert "without the word: zorps before 0 of 2, after 0 of 2; a pixel changed by 0.0 of 255" in told
+    assert "no sound" not in told
+    assert told.endswith("The story holds.\n")
+
+
+def test_clips_without_sound_are_read_by_their_pictures_and_are_no_zorps(write: Write, show: Show) -> None:
+    write(with_sound=False)
+
+    told = show()
+
+    assert told.count("no sound") == 8
+    assert told.count("orange") == 2
+    assert "with the word 'zorp': zorps before 0 of 2, after 0 of 2" in told
+    assert told.endswith("The story does not hold: the word does not always make a zorp.\n")
+
+
+def without_items(output: Path) -> None:
+    settings = load_settings(DEMO, overrides=["input.validation=[]"])
+    (output / "config.yaml").write_text(settings_as_yaml(settings))
+
+
+def with_unfinished_settings(output: Path) -> None:
+    (output / "config.yaml").write_text("endpoint: {\n")
+
+
+def with_several_problems(output: Path) -> None:
+    (output / "config.yaml").write_text("input: {rank: 7}\n")
+
+
+def with_half_a_preview(output: Path) -> None:
+    preview = output / "previews/step-000200/item-3.mp4"
+    preview.write_bytes(preview.read_bytes()[:200])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (without_items, "config.yaml has no validation items"),
+        (with_unfinished_settings, "config.yaml is not written correctly"),
+        (with_several_problems, "endpoint is required"),
+        (with_half_a_preview, "step-000200: item-3.mp4 "),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_line(
+    write: Write,
+    show: Show,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], None],
+    message: str,
+) -> None:
+    write()
+    damage(tmp_path)
+
+    with pytest.raises(SystemExit, match=r"^1$"):
+        show()
+
+    told = capsys.readouterr().out
+    assert message in told
+    assert told.count("\n") == 1
