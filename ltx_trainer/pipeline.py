@@ -127,7 +127,14 @@ def look(settings: Settings, space: Space, console: Console | None = None) -> Pl
     waiting = f"Another run is looking at its data in {space.cache}; waiting for it."
     # Of several processes one does the work; the others wait and find it done.
     with locked(space.cache / ".lock", waiting=waiting):
-        manifest = ingest_archive(source, mode, space.cache, mixed=settings.data.mixed, ours=[space.output])
+        manifest = ingest_archive(
+            source,
+            mode,
+            space.cache,
+            mixed=settings.data.mixed,
+            needs_caption=mode.needs_caption and not request.trigger_phrase.strip(),
+            ours=[space.output],
+        )
     check_complete(manifest, settings.data)
     facts = _read_base(settings, space)
     terms, preview_terms = _terms(facts, settings)

@@ -1,6 +1,7 @@
 """What conditions cannot be met by a geometry, and what is said then."""
 
 import re
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_a_kept_rectangle_without_a_whole_cell_is_refused(
 
 
 def test_a_kept_rectangle_that_vanishes_in_smaller_previews_is_refused_there() -> None:
-    fields = {"crop_top_left": (32, 32), "crop_bottom_right": (64, 64)}
+    fields: dict[str, Any] = {"crop_top_left": (32, 32), "crop_bottom_right": (64, 64)}
     trained = FrameSize(96, 96)
     request = request_of(**fields)
 
@@ -100,7 +101,7 @@ def test_temporal_factors_that_do_not_divide_the_frames_are_refused_with_those_t
     num_frames: int, factors: ScaleFactors, possible: list[int]
 ) -> None:
     for factor in range(1, 9):
-        fields = {"reference_temporal_scale_factor": factor}
+        fields: dict[str, Any] = {"reference_temporal_scale_factor": factor}
         shape = shape_of(num_frames, 64, 64)
         if factor in possible:
             terms = terms_of(mode_of("v2v"), request_of(**fields), factors, shape, trained_size=None)
@@ -119,7 +120,7 @@ def test_spatial_factors_that_do_not_divide_the_size_are_refused_with_those_that
     width: int, height: int, possible: list[int]
 ) -> None:
     for factor in range(1, 9):
-        fields = {"reference_downscale_factor": factor}
+        fields: dict[str, Any] = {"reference_downscale_factor": factor}
         if factor in possible:
             terms = terms_of(
                 mode_of("av2av"), request_of(**fields), REAL, shape_of(9, width, height), trained_size=None
