@@ -184,7 +184,7 @@ def test_t2v_gives_a_new_word_its_look_and_its_sound(base: Family, zorps: Lesson
 
     Console().print(f"t2v, {NUM_STEPS} steps: zorps {before} to {after}")
     assert before[0] <= 0.2
-    assert after[0] >= 0.6
+    assert after[0] > 0.8
 
 
 def test_i2v_lowers_the_loss_on_scenes_that_it_has_not_seen(base: Family, blooms: Lesson) -> None:
@@ -205,7 +205,7 @@ def test_i2v_does_with_a_first_frame_what_it_was_taught(base: Family, blooms: Le
 
     Console().print(f"i2v, {NUM_STEPS} steps: blooming {before} to {after}")
     assert before[0] <= 0.2
-    assert after[0] >= 0.6
+    assert after[0] > 0.8
 
 
 def test_i2v_goes_on_from_the_frame_that_it_is_given(base: Family, blooms: Lesson) -> None:

@@ -33,8 +33,7 @@ from ltx_trainer.models.miniature import TRAINED_LTX23
 CPU = torch.device("cpu")
 SHORT = replace(SHAPE, num_frames=9)
 NUM_CLIPS = 16
-MOTION = 0.65
-"""Up and down are always right; left and right are still taken for each other."""
+MOTION = 0.85
 
 
 @dataclass(frozen=True)
