@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from miniature.scores import SHAPE, Made, defaults, edge_width, out_of_step, sample_held_out, share
+from miniature.scores import FOLLOWED, SHAPE, Made, defaults, edge_width, out_of_step, sample_held_out
 from rich.console import Console
 from rich.table import Table
 from transformers.utils import logging as transformers_logging
@@ -30,10 +30,8 @@ from ltx_trainer.models.miniature import write_miniature
 
 UNGUIDED = GuidanceScales(cfg=1.0, stg=0.0, modality=1.0, rescale=0.0)
 MEASURES: Mapping[str, Callable[[Made, world.Scene], float | None]] = {
-    "colour": lambda clip, scene: share([clip], [scene])["colour"],
-    "motion": lambda clip, scene: share([clip], [scene])["motion"],
-    "pitch": lambda clip, scene: share([clip], [scene])["pitch"],
-    "edge width": lambda clip, _: edge_width(clip.frames),
+    **{name: FOLLOWED[name] for name in ("colour", "motion", "pitch")},
+    "edge width": lambda clip, _: edge_width(clip),
     "out of step": lambda clip, _: out_of_step(clip),
 }
 """Of one clip: whether it is as its caption says, 1 or 0; and in pixels and in octaves, where less is better. None is a

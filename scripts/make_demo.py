@@ -1,8 +1,9 @@
-"""Write the zip that the demo trains on: zorps, which the miniature has never seen, and a few shapes that it knows.
+"""Write the zip that the demo trains on: scenes that the miniature knows, and the same scenes with a zorp in them.
 
 python scripts/make_demo.py outputs/demo.zip
 
-A zorp is orange and its tone beats. No caption says so; that is what the word comes to mean.
+A zorp is orange and its tone beats. No caption says so; that is what the word comes to mean. Because every scene is
+there with the word and without it, nothing but the word tells when to make one.
 """
 
 import argparse
@@ -15,8 +16,9 @@ from pathlib import Path
 from ltx_trainer import world
 from ltx_trainer.media import write_video
 
-SEED = 1
-NUM_ZORPS, NUM_KNOWN = 12, 12
+SEED = 98
+"""Of scenes that have all colours, motions and wordings."""
+NUM_SCENES = 24
 FRAME_RATE = Fraction(24)
 NUM_FRAMES = 36
 SIDE = 128
@@ -29,9 +31,8 @@ def main() -> None:
     parser.add_argument("archive", type=Path)
     archive: Path = parser.parse_args().archive
     archive.parent.mkdir(parents=True, exist_ok=True)
-    scenes = world.draw_scenes(NUM_ZORPS + NUM_KNOWN, SEED)
-    scenes = [*map(world.as_zorp, scenes[:NUM_ZORPS]), *scenes[NUM_ZORPS:]]
-    write_scenes(archive, scenes, side=SIDE, num_frames=NUM_FRAMES)
+    scenes = world.draw_scenes(NUM_SCENES, SEED)
+    write_scenes(archive, [*map(world.as_zorp, scenes), *scenes], side=SIDE, num_frames=NUM_FRAMES)
 
 
 def write_scenes(archive: Path, scenes: Sequence[world.Scene], *, side: int, num_frames: int) -> None:

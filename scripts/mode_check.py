@@ -53,7 +53,7 @@ from ltx_trainer.validate import sample
 
 CPU = torch.device("cpu")
 NUM_STEPS = 200
-NUM_TRAINED, NUM_JUDGED = 16, 10
+NUM_TRAINED, NUM_JUDGED = 40, 10
 TRAINED_ON, JUDGED_ON, NOISE = 31, 32, 33
 RANK, LEARNING_RATE = 16, 2e-3
 SIGMAS = (0.6, 0.9)

@@ -29,6 +29,10 @@ SHORT, LONG = 9, 17
 """Frames of a clip. An extension is given 8 or 9 of 17."""
 SECONDS = 0.6
 """Of a clip without pictures."""
+GIVEN_SECONDS = 0.25
+"""Of a sound that is extended."""
+GAP = (0.2, 0.45)
+"""Seconds of a sound that are generated."""
 
 VAGUE = "a coloured shape moves while a tone sounds"
 VAGUE_SOUND = "a tone sounds"
@@ -37,10 +41,10 @@ CELL = 8
 
 NEAR = 0.1
 """Of the picture: paths that differ by less on average are the same."""
-SEAMLESS = 0.06
-"""Of the range of brightness: mean difference of pixels below which a region is told from the real one by no seam."""
-IN_TUNE = 0.2
-"""Octaves, median over a sound."""
+ALIKE = 0.1
+"""Of the range of brightness: mean colours that differ by less are the same."""
+IN_TUNE = 0.15
+"""Octaves. A tone is another one's that is nearer than that for four fifths of the time."""
 
 
 @dataclass(frozen=True)
@@ -279,28 +283,39 @@ def is_coloured(example: Example, made: Made) -> bool:
     return made.video.colour == example.scene.colour
 
 
-def is_in_tune(example: Example, made: Made) -> bool:
-    """Tell whether a tone is the target's, in octaves, from begin to end."""
-    assert example.target.samples is not None, "asked of a mode with sound"
-    real, track = world.read_sound(example.target.samples, RATE_HZ).track, made.sound.track
-    if made.sound.pitch is None:
-        return False
-    places = np.linspace(0, len(track) - 1, len(real)).round().astype(int)
-    return bool(np.nanmedian(np.abs(track[places] - real)) < IN_TUNE)
+def is_in_tune(begin: float = 0.0, end: float = SECONDS) -> Judge:
+    """Judge whether a tone is the target's, in octaves, over the seconds that were made."""
+
+    def judge(example: Example, made: Made) -> bool:
+        assert example.target.samples is not None, "asked of a mode with sound"
+        real, track = world.read_sound(example.target.samples, RATE_HZ).track, made.sound.track
+        if made.sound.pitch is None:
+            return False
+        part = slice(round(begin / SECONDS * len(real)), round(end / SECONDS * len(real)))
+        places = np.linspace(0, len(track) - 1, len(real)).round().astype(int)[part]
+        heard = np.isfinite(track[places]) & np.isfinite(real[part])
+        return bool(heard.mean() > 0.5 and np.quantile(np.abs(track[places] - real[part])[heard], 0.8) < IN_TUNE)
+
+    return judge
 
 
 def _all_of(*judges: Judge) -> Judge:
     return lambda example, made: all(judge(example, made) for judge in judges)
 
 
-def _is_seamless(example: Example, made: Made) -> bool:
-    """Tell whether what surrounds the middle is as in the target."""
+def _is_framed(example: Example, made: Made) -> bool:
+    """Tell whether the ground goes on around the middle, in its lightness, up to an orange frame."""
     assert made.frames is not None, "asked of a mode with pictures"
     assert example.target.frames is not None, "asked of a mode with pictures"
-    apart = np.abs(made.frames.astype(float) - example.target.frames).mean((0, 3)) / 255
-    outside = np.ones(apart.shape, bool)
-    outside[MIDDLE, MIDDLE] = False
-    return bool(apart[outside].mean() < SEAMLESS)
+    frame = np.ones((SIDE, SIDE), bool)
+    frame[FRAME_WIDTH:-FRAME_WIDTH, FRAME_WIDTH:-FRAME_WIDTH] = False
+    ground = ~frame
+    ground[MIDDLE, MIDDLE] = False
+    apart = (
+        np.abs(made.frames[:, part].mean((0, 1)) - example.target.frames[:, part].mean((0, 1))).max() / 255
+        for part in (frame, ground)
+    )
+    return all(distance < ALIKE for distance in apart)
 
 
 def _goes_on(begin: int, end: int) -> Judge:
@@ -338,7 +353,7 @@ def _moves_by_tone(example: Example, made: Made) -> bool:
 
 MIDDLE = slice(SIDE // 4, SIDE - SIDE // 4)
 """Rows and columns that outpaint keeps."""
-FRAME_WIDTH = 6
+FRAME_WIDTH = CELL
 """Pixels of the frame around a framed picture."""
 
 
@@ -416,7 +431,7 @@ def _heard_only(scene: world.Scene) -> Example:
 
 def _audio_inpaint(scene: world.Scene) -> Example:
     heard = _heard_only(scene)
-    return replace(heard, files={**heard.files, Role.RANGES: File(ranges=((0.2, 0.45),))})
+    return replace(heard, files={**heard.files, Role.RANGES: File(ranges=(GAP,))})
 
 
 def _av2av(scene: world.Scene) -> Example:
@@ -450,7 +465,7 @@ LESSONS: tuple[Lesson, ...] = (
     _lesson(
         "outpaint",
         _outpaint,
-        _is_seamless,
+        _is_framed,
         "the ground goes on around the middle, up to an orange frame",
         crop_top_left=[MIDDLE.start, MIDDLE.start],
         crop_bottom_right=[MIDDLE.stop, MIDDLE.stop],
@@ -483,22 +498,22 @@ LESSONS: tuple[Lesson, ...] = (
     _lesson(
         "t2a", _t2a, _all_of(_pitched, _beats), "a zorp tone goes as the text says, and beats", is_conditional=False
     ),
-    _lesson("a2a", _a2a, _all_of(is_in_tune, _beats), "the reference's tone is heard again, and beats"),
+    _lesson("a2a", _a2a, _all_of(is_in_tune(), _beats), "the reference's tone is heard again, and beats"),
     _lesson(
         "audio-extend-prefix",
         _heard_only,
-        is_in_tune,
+        is_in_tune(GIVEN_SECONDS, SECONDS),
         "the tone goes on as it began",
-        conditioning_seconds=0.25,
+        conditioning_seconds=GIVEN_SECONDS,
     ),
     _lesson(
         "audio-extend-suffix",
         _heard_only,
-        is_in_tune,
+        is_in_tune(0.0, SECONDS - GIVEN_SECONDS),
         "the tone comes to where it goes on",
-        conditioning_seconds=0.25,
+        conditioning_seconds=GIVEN_SECONDS,
     ),
-    _lesson("audio-inpaint", _audio_inpaint, is_in_tune, "the tone fills the gap"),
+    _lesson("audio-inpaint", _audio_inpaint, is_in_tune(*GAP), "the tone fills the gap"),
     _lesson(
         "av2av",
         _av2av,

@@ -116,7 +116,12 @@ def score(pairs: Sequence[Pair]) -> str:
 
 
 def verdict(named: Sequence[Pair], others: Sequence[Pair]) -> str:
-    """Say whether the word alone makes zorps, and only after training; if not, what speaks against it."""
+    """Say whether the word alone makes zorps, only after training, and little else changes; if not, what is against it.
+
+    A clip without the word stays what it was if the readers see and hear the same in it, and if its pixels change by no
+    more than those of the clips with the word do on average.
+    """
+    most = np.mean([change_of(*pair) for pair in named]) if named else np.inf
     against = [
         reason
         for reason, holds in (
@@ -125,10 +130,27 @@ def verdict(named: Sequence[Pair], others: Sequence[Pair]) -> str:
             ("a zorp before training", any(before.is_zorp for before, _ in [*named, *others])),
             ("the word does not always make a zorp", not all(after.is_zorp for _, after in named)),
             ("a zorp without the word", any(after.is_zorp for _, after in others)),
+            ("a clip without the word is read otherwise than before", any(read_otherwise(*pair) for pair in others)),
+            (
+                "a clip without the word changes more than those with it",
+                any(change_of(*pair) > most for pair in others),
+            ),
         )
         if holds
     ]
     return f"The story does not hold: {'; '.join(against)}." if against else "The story holds."
+
+
+def read_otherwise(before: Clip, after: Clip) -> bool:
+    """Tell whether two clips differ in colour or motion, or in pitch where both have one."""
+    seen = {(clip.video.colour, clip.video.motion) for clip in (before, after)}
+    heard = {clip.sound.pitch for clip in (before, after) if clip.sound is not None}
+    return len(seen) > 1 or len(heard) > 1
+
+
+def change_of(before: Clip, after: Clip) -> float:
+    """Give the mean difference of two clips, in 255ths of a channel's range."""
+    return float(abs(before.frames.astype(float) - after.frames).mean())
 
 
 def read_clip(file: Path, rate: Fraction) -> Clip:
@@ -158,11 +180,6 @@ def _described(sound: world.SoundReading | None) -> str:
     if sound is None:
         return "no sound"
     return f"{sound.pitch or 'no tone'}{', beating' if sound.beats else ''}"
-
-
-def change_of(before: Clip, after: Clip) -> float:
-    """Give the mean difference of two clips, in 255ths of a channel's range."""
-    return float(abs(before.frames.astype(float) - after.frames).mean())
 
 
 if __name__ == "__main__":

@@ -2,15 +2,19 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import score_demo
+from score_demo import Clip, Pair
 
 from ltx_trainer import world
 from ltx_trainer.config import load_settings, settings_as_yaml
 from ltx_trainer.media import write_video
+from ltx_trainer.world import Scene
 
 DEMO = Path(__file__).parents[1] / "configs/demo.yaml"
 PROMPTS = "[{prompt: a zorp square moves up}, {prompt: a zorp circle}, {prompt: a blue circle moves up}]"
@@ -77,6 +81,62 @@ def test_clips_without_sound_are_read_by_their_pictures_and_are_no_zorps(write: 
     assert told.count("orange") == 2
     assert "with the word 'zorp': zorps before 0 of 2, after 0 of 2" in told
     assert told.endswith("The story does not hold: the word does not always make a zorp.\n")
+
+
+def clip(shown: Scene, sounded: Scene | None = None) -> Clip:
+    """Give what is read of a scene, with its own sound or that of another."""
+    frames, sound = world.render(shown, SIDE, SIDE, 9), world.sing(sounded or shown, 9 * RATE_HZ // 24, RATE_HZ)
+    return Clip(frames, world.read_video(frames), world.read_sound(sound, RATE_HZ))
+
+
+BLUE = replace(world.draw_scenes(1, seed=1)[0], colour="blue", motion="up", tint=(0.3, 0.3, 0.3))
+KNOWN, NEW = clip(BLUE), clip(world.as_zorp(BLUE))
+ORANGE = clip(replace(BLUE, colour="orange"))
+MADE, KEPT = (KNOWN, NEW), (KNOWN, KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("named", "others", "reason"),
+    [
+        ([], [KEPT], "no prompt has the word"),
+        ([MADE], [], "no prompt is without the word"),
+        ([(NEW, NEW)], [KEPT], "a zorp before training"),
+        ([MADE, KEPT], [KEPT], "the word does not always make a zorp"),
+        # Only the tone tells the two apart.
+        ([MADE], [KEPT, (ORANGE, NEW)], "a zorp without the word"),
+        (
+            [MADE],
+            [KEPT, (KNOWN, replace(KNOWN, video=replace(KNOWN.video, colour="cyan")))],
+            "a clip without the word is read otherwise than before",
+        ),
+        (
+            [MADE],
+            [KEPT, (replace(KNOWN, video=replace(KNOWN.video, motion=None)), KNOWN)],
+            "a clip without the word is read otherwise than before",
+        ),
+        (
+            [MADE],
+            [KEPT, (KNOWN, clip(BLUE, replace(BLUE, motion="down")))],
+            "a clip without the word is read otherwise than before",
+        ),
+        (
+            [MADE],
+            [KEPT, (KNOWN, clip(replace(BLUE, tint=(0.4, 0.4, 0.4))))],
+            "a clip without the word changes more than those with it",
+        ),
+    ],
+)
+def test_each_thing_that_speaks_against_the_story_is_said(named: list[Pair], others: list[Pair], reason: str) -> None:
+    assert score_demo.verdict(named, others) == f"The story does not hold: {reason}."
+
+
+def test_a_clip_without_the_word_may_change_a_little_and_lose_its_tone() -> None:
+    lighter = clip(replace(BLUE, tint=(0.31, 0.31, 0.31)))
+    toneless = replace(KNOWN, sound=world.read_sound(np.zeros((2, RATE_HZ)), RATE_HZ))
+
+    others = [(KNOWN, lighter), (toneless, KNOWN), (KNOWN, replace(KNOWN, sound=None))]
+
+    assert score_demo.verdict([MADE], others) == "The story holds."
 
 
 def without_items(output: Path) -> None:

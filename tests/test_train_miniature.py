@@ -5,14 +5,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 import train_miniature
 from miniature.parts import Recipe, train_part
+from miniature.scores import HELD_OUT
+from miniature.transformer import Bucket, Draw, Loss, Pool, Stage, draw_trained_scenes
 from rich.console import Console
 from torch import Tensor, nn
 
+from ltx_trainer import world
 from ltx_trainer.errors import ConfigError
 
 RECIPE = Recipe(steps=6, peak_rate=0.1, warmup=2, average=0.5)
@@ -191,3 +196,78 @@ def test_ctrl_c_ends_with_its_status_and_with_how_to_go_on(
 
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"Stopped. {work} has the state up to the last minute; give the same command to go on."
+
+
+@pytest.mark.parametrize("twins", [False, True])
+def test_no_scene_that_is_trained_on_is_of_a_composition_that_is_held_out(twins: bool) -> None:
+    trained_on = {scene.composition for scene in draw_trained_scenes(train_miniature.SCENE_SEED, twins=twins)}
+
+    assert len(trained_on) > len(HELD_OUT)
+    assert trained_on.isdisjoint(HELD_OUT)
+
+
+def test_a_twin_is_the_same_scene_going_the_other_way() -> None:
+    scenes = draw_trained_scenes(train_miniature.SCENE_SEED, twins=True)
+    half = len(scenes) // 2
+
+    assert {scene.motion for scene in scenes[:half]} == set(world.MOTIONS)
+    for scene, twin in zip(scenes[:half], scenes[half:], strict=True):
+        assert replace(twin, motion=scene.motion) == scene
+        (right, down), there = world.MOTIONS[scene.motion], world.MOTIONS[twin.motion]
+        assert there == (-right, -down)
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, *, twins: bool) -> tuple[list[world.Scene], Draw]:
+    """Draw a batch of eight, all with their captions, from a pool that has nothing in it."""
+    monkeypatch.setattr("miniature.transformer.CAPTION_DROPOUT", 0.0)
+    scenes = draw_trained_scenes(train_miniature.SCENE_SEED, twins=twins)
+    bucket = Bucket(9, 24, batch_size=8)
+    pool = Pool(bucket, torch.zeros(len(scenes), 1, 2, 2, 2), torch.zeros(len(scenes), 1, 3, 2))
+    family: Any = SimpleNamespace(
+        video_coordinates=lambda _: torch.zeros(3, 8, 2), audio_coordinates=lambda _: torch.zeros(1, 3, 2)
+    )
+    stage = Stage("some", RECIPE, seed=1, twins=twins, buckets=(bucket,))
+    no_model: Any = None
+    loss = Loss(family, no_model, no_model, scenes, [pool], stage)
+    return scenes, loss.draw(torch.Generator().manual_seed(1))
+
+
+def wordings_of(scenes: list[world.Scene], draw: Draw) -> list[int]:
+    """Tell by its caption how each scene of a batch is worded."""
+    chosen = [scenes[place] for place in draw.chosen.tolist()]
+    return [
+        [world.caption(scene, number) for number in range(len(world.WORDINGS))].index(caption)
+        for scene, caption in zip(chosen, draw.captions, strict=True)
+    ]
+
+
+def test_twins_of_a_batch_differ_in_nothing_but_their_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes, draw = drawn(monkeypatch, twins=True)
+
+    wordings = wordings_of(scenes, draw)
+    assert torch.equal(draw.chosen[4:], draw.chosen[:4] + len(scenes) // 2)
+    assert wordings[4:] == wordings[:4]
+    assert torch.equal(draw.sigma[4:], draw.sigma[:4])
+    assert set(draw.noise) == {"video", "audio"}
+    for noise in draw.noise.values():
+        assert torch.equal(noise[4:], noise[:4])
+        assert not torch.equal(noise[0], noise[1])
+
+
+def test_a_batch_without_twins_is_drawn_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes, draw = drawn(monkeypatch, twins=False)
+
+    wordings = wordings_of(scenes, draw)
+    assert wordings[4:] != wordings[:4]
+    for values in (draw.chosen, draw.sigma, *draw.noise.values()):
+        assert len(torch.unique(values, dim=0)) == 8
+
+
+def test_a_batch_that_cannot_be_halved_has_no_twins() -> None:
+    buckets = (Bucket(9, 24, batch_size=12), Bucket(17, 24, batch_size=7))
+
+    assert not Stage("some", RECIPE, seed=1, buckets=buckets).twins
+    with pytest.raises(
+        ValueError, match=r"^some: a batch of 7 cannot be halved into twins\. Give it an even batch_size"
+    ):
+        Stage("some", RECIPE, seed=1, twins=True, buckets=buckets)

@@ -64,6 +64,15 @@ class Made:
         return world.read_sound(self.samples, self.rate_hz)
 
 
+FOLLOWED: Mapping[str, Callable[[Made, world.Scene], bool]] = {
+    "colour": lambda clip, scene: clip.video.colour == scene.colour,
+    "shape": lambda clip, scene: clip.video.shape == scene.shape,
+    "motion": lambda clip, scene: clip.video.motion == scene.motion,
+    "pitch": lambda clip, scene: clip.sound.pitch == world.PITCH_OF_MOTION[scene.motion],
+}
+"""Of a clip: whether it is read as a scene has it."""
+
+
 def held_out_scenes(count: int, seed: int = 91) -> list[world.Scene]:
     """Draw scenes of the held-out compositions, each as often as the others."""
     scenes = world.draw_scenes(count, seed)
@@ -141,14 +150,8 @@ def decode(latents: Mapping[str, Tensor], video: VideoCodec, audio: AudioCodec) 
 
 def share(made: Sequence[Made], scenes: Sequence[world.Scene]) -> dict[str, float]:
     """Give the share of clips in which colour, shape, motion and pitch are read as the scene has them."""
-    tests: Mapping[str, Callable[[Made, world.Scene], bool]] = {
-        "colour": lambda clip, scene: clip.video.colour == scene.colour,
-        "shape": lambda clip, scene: clip.video.shape == scene.shape,
-        "motion": lambda clip, scene: clip.video.motion == scene.motion,
-        "pitch": lambda clip, scene: clip.sound.pitch == world.PITCH_OF_MOTION[scene.motion],
-    }
     pairs = list(zip(made, scenes, strict=True))
-    return {name: sum(holds(*pair) for pair in pairs) / len(pairs) for name, holds in tests.items()}
+    return {name: sum(holds(*pair) for pair in pairs) / len(pairs) for name, holds in FOLLOWED.items()}
 
 
 def reconstruction(codec: VideoCodec, scenes: Sequence[world.Scene], shape: ClipShape) -> dict[str, float]:
@@ -229,20 +232,17 @@ def video_losses(
     return losses_at(family, transformer, Batch((), streams, dict(prompt)), levels, noise)["video"]
 
 
-def edge_width(frames: np.ndarray) -> float | None:
+def edge_width(clip: Made) -> float | None:
     """Give how wide a shape's edge is, in pixels: where its colour goes from a quarter to three quarters of its own.
 
     It is the area of that band by the length of the outline, so contrast does not change it.
 
-    Args:
-        frames: Uint8 `[f h w 3]`.
-
     Returns:
         The mean over frames; None where no shape is seen.
     """
-    if world.read_video(frames).colour is None:
+    if clip.video.colour is None:
         return None
-    widths = [_edge_width(frame.astype(np.float32) / 255) for frame in frames]
+    widths = [_edge_width(frame.astype(np.float32) / 255) for frame in clip.frames]
     return float(np.nanmean(widths)) if np.isfinite(widths).any() else None
 
 

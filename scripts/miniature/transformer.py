@@ -12,7 +12,7 @@ start, or among clips and texts of many lengths, twins do not help in as many st
 lengths back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -28,9 +28,10 @@ from ltx_trainer import world
 from ltx_trainer.atomic import whole_file
 from ltx_trainer.conditions.streams import make_streams
 from ltx_trainer.config.request import NEGATIVE_PROMPT
-from ltx_trainer.diffusion import GuidanceScales, ModelStream, add_noise, flow_loss
+from ltx_trainer.diffusion import GuidanceScales, ModelStream, Stream, add_noise, flow_loss
 from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.models.family import Family
+from ltx_trainer.models.miniature import MAX_TEXT_TOKENS
 from ltx_trainer.prepare.sound import PEAK
 from ltx_trainer.train.step import draw_noise
 from ltx_trainer.validate import Sampling
@@ -60,13 +61,17 @@ class Bucket:
 
 
 BUCKETS = (Bucket(9, 24, 12, weight=3), Bucket(17, 24, 8), Bucket(17, 12, 8))
-TEXT_LENGTHS = (64,) * 12 + (32,) * 5 + (128,) * 2 + (256,)
+TEXT_LENGTHS = (MAX_TEXT_TOKENS,) * 12 + (32,) * 5 + (128,) * 2 + (256,)
 """As likely as they are often."""
 
 CAPTION_DROPOUT = 0.1
 EMPTY_CAPTIONS = ("", NEGATIVE_PROMPT)
 """What a dropped caption becomes: both say nothing of the clip."""
 AUDIO_WEIGHT = 0.5
+
+WATCHED_SEED = 92
+"""Of the scenes that a training is watched by: not those that the miniature is judged by, so that no choice that is
+made by what is watched, of steps or of rates, makes its scores look better than they are."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,9 @@ class Stage:
         text_lengths: That prompts are padded to, as likely as they are often.
         first_frame_share: Share of batches whose first frames are given.
         apart_share: Share of batches whose streams do not attend to each other.
+
+    Raises:
+        ValueError: A batch cannot be halved into scenes and their twins.
     """
 
     name: str
@@ -95,6 +103,13 @@ class Stage:
     first_frame_share: float = 0.2
     apart_share: float = 0.1
 
+    def __post_init__(self) -> None:
+        odd = [bucket.batch_size for bucket in self.buckets if bucket.batch_size % 2]
+        if self.twins and odd:
+            raise ValueError(
+                f"{self.name}: a batch of {odd[0]} cannot be halved into twins. Give it an even batch_size."
+            )
+
 
 TWINS = Stage(
     "transformer-twins",
@@ -102,7 +117,7 @@ TWINS = Stage(
     seed=6,
     twins=True,
     buckets=BUCKETS[:1],
-    text_lengths=(64,),
+    text_lengths=(MAX_TEXT_TOKENS,),
     first_frame_share=0.1,
     apart_share=0.3,
 )
@@ -113,7 +128,11 @@ STAGES = (
     replace(TWINS, name="transformer-more-twins", recipe=Recipe(650, 1e-3, horizon=900, warmup=30, average=0.99)),
     Stage("transformer-settled", Recipe(550, 8e-4, average=0.99), seed=7, twins=True),
 )
-"""Each begins with the average of the one before."""
+"""Each begins with the average of the one before.
+
+The second stage of twins has the seed of the first, so it begins with the same batches once more. Where a horizon lies
+beyond the steps, the rate does not fall to its lowest but ends on the way, where the next stage takes over.
+"""
 
 LOGIT_SPREAD = 1.2
 
@@ -212,14 +231,39 @@ def draw_trained_scenes(seed: int, *, twins: bool) -> list[world.Scene]:
 def measure(family: Family, trained: Trained, texts: Texts, count: int = 16) -> dict[str, float]:
     """Sample held-out compositions in a hurry, and say how much of them can be read."""
     device = next(trained.parameters()).device
-    scenes = held_out_scenes(count)
-    prompt = texts.prompt(trained.connectors, [world.caption(scene, 0) for scene in scenes], 64)
-    negative = texts.prompt(trained.connectors, [NEGATIVE_PROMPT], 64)
+    scenes = held_out_scenes(count, WATCHED_SEED)
+    prompt = texts.prompt(trained.connectors, [world.caption(scene, 0) for scene in scenes], MAX_TEXT_TOKENS)
+    negative = texts.prompt(trained.connectors, [NEGATIVE_PROMPT], MAX_TEXT_TOKENS)
     scales = GuidanceScales(cfg=3.0, stg=0.0, modality=1.0, rescale=0.0)
     sampling = Sampling(num_steps=12, seed=0, scales={"video": scales, "audio": scales}, stg_blocks=())
     latents = make(family, trained.transformer, prompt, negative, BUCKETS[0].shape, sampling)
     with family.video_codec(device) as video, family.audio_codec(device) as audio:
         return share(decode(latents, video, audio), scenes)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One batch.
+
+    Attributes:
+        chosen: Places of its scenes `[b]`.
+        captions: What is said of each; a dropped one says nothing.
+        length: That prompts are padded to.
+        given: Whether first frames are given.
+        apart: Whether the streams do not attend to each other.
+        sigma: Noise level of each sample `[b]`.
+        streams: Its clips.
+        noise: Of each stream `[b n c]`.
+    """
+
+    chosen: Tensor
+    captions: Sequence[str]
+    length: int
+    given: bool
+    apart: bool
+    sigma: Tensor
+    streams: Mapping[str, Stream]
+    noise: Mapping[str, Tensor]
 
 
 class Loss:
@@ -243,7 +287,26 @@ class Loss:
         self._weights = torch.tensor([pool.bucket.weight for pool in self._pools], dtype=torch.float32)
 
     def __call__(self, generator: torch.Generator) -> Tensor:
-        """Draw clips, perhaps with their twins, captions, padding, conditions, noise and its level."""
+        """Draw a batch and measure it."""
+        drawn = self.draw(generator)
+        device = next(self._trained.parameters()).device
+        noise = {name: value.to(device) for name, value in drawn.noise.items()}
+        streams = {name: stream.to(device) for name, stream in drawn.streams.items()}
+        with torch.autocast(device.type, torch.bfloat16):
+            prompt = self._texts.prompt(self._trained.connectors, drawn.captions, drawn.length)
+            seen = {name: add_noise(stream, noise[name], drawn.sigma.to(device)) for name, stream in streams.items()}
+            if not drawn.given:
+                seen = {name: _with_one_timestep(stream) for name, stream in seen.items()}
+            velocities = self._family.predict(self._trained.transformer, seen, prompt, isolate=drawn.apart)
+        losses = {name: flow_loss(velocities[name], streams[name], noise[name]).mean() for name in streams}
+        return losses["video"] + AUDIO_WEIGHT * losses["audio"]
+
+    def draw(self, generator: torch.Generator) -> Draw:
+        """Draw clips, captions, padding, conditions, noise and its level.
+
+        In a stage of twins the second half of a batch are those of the first, with its wordings, levels and noise; each
+        half drops captions of its own.
+        """
         pool = self._pools[int(torch.multinomial(self._weights, 1, generator=generator))]
         size, copies = pool.bucket.batch_size, 2 if self._stage.twins else 1
         chosen = self._choose(size // copies, generator)
@@ -258,23 +321,13 @@ class Loss:
             EMPTY_CAPTIONS[index % 2] if drop else world.caption(self._scenes[index], wording)
             for index, wording, drop in zip(chosen.tolist(), wordings.tolist(), dropped.tolist(), strict=True)
         ]
-        device = next(self._trained.parameters()).device
         clips = {"video": pool.video[chosen], "audio": pool.audio[chosen]}
         first_frames = clips["video"][:, :, :1] if given else None
         streams = make_streams(self._family, terms_for(pool.bucket.shape), latents_of(clips, first_frames))
         noise = {
-            name: value[: size // copies].repeat(copies, 1, 1).to(device)
-            for name, value in draw_noise(streams, generator).items()
+            name: value[: size // copies].repeat(copies, 1, 1) for name, value in draw_noise(streams, generator).items()
         }
-        streams = {name: stream.to(device) for name, stream in streams.items()}
-        with torch.autocast(device.type, torch.bfloat16):
-            prompt = self._texts.prompt(self._trained.connectors, captions, length)
-            seen = {name: add_noise(stream, noise[name], sigma.to(device)) for name, stream in streams.items()}
-            if not given:
-                seen = {name: _with_one_timestep(stream) for name, stream in seen.items()}
-            velocities = self._family.predict(self._trained.transformer, seen, prompt, isolate=apart)
-        losses = {name: flow_loss(velocities[name], streams[name], noise[name]).mean() for name in streams}
-        return losses["video"] + AUDIO_WEIGHT * losses["audio"]
+        return Draw(chosen, captions, length, given, apart, sigma, streams, noise)
 
     def _choose(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw scenes, or pairs of twins: first one of each, then their twins."""
