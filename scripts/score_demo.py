@@ -142,10 +142,10 @@ def verdict(named: Sequence[Pair], others: Sequence[Pair]) -> str:
 
 
 def read_otherwise(before: Clip, after: Clip) -> bool:
-    """Tell whether two clips differ in colour or motion, or in pitch where both have one."""
+    """Tell whether two clips differ in colour or motion, or whether the tone turned from rising to falling or back."""
     seen = {(clip.video.colour, clip.video.motion) for clip in (before, after)}
     heard = {clip.sound.pitch for clip in (before, after) if clip.sound is not None}
-    return len(seen) > 1 or len(heard) > 1
+    return len(seen) > 1 or {"rises", "falls"} <= heard
 
 
 def change_of(before: Clip, after: Clip) -> float:

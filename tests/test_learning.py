@@ -30,8 +30,6 @@ BUCKET = Bucket(num_frames=9, frame_rate=int(FRAME_RATE))
 RANK = 16
 NUM_STEPS = 200
 NUM_CLIPS = 12
-NUM_KNOWN = 8
-"""Clips of shapes that the base knows, beside those of a new word, so that only the word comes to mean the new look."""
 NUM_JUDGED = 10
 TRAINED_ON, JUDGED_ON, NOISE = 31, 32, 33
 SIGMAS = (0.6, 0.9)
@@ -69,13 +67,13 @@ def base(trained_folder: Path) -> Family:
 @pytest.fixture(scope="module")
 def teach(
     tmp_path_factory: pytest.TempPathFactory, command: Command, trained_folder: Path, base: Family
-) -> Callable[..., Lesson]:
-    """Train a LoRA on scenes that were changed, and on some that were not, as a user does."""
+) -> Callable[[str, Callable[[world.Scene], world.Scene]], Lesson]:
+    """Train a LoRA on scenes that were changed, as a user does."""
 
-    def train(mode: str, change: Callable[[world.Scene], world.Scene], *, num_known: int = 0) -> Lesson:
+    def train(mode: str, change: Callable[[world.Scene], world.Scene]) -> Lesson:
         folder = tmp_path_factory.mktemp(mode)
         request = {
-            "training_data_url": str(write_clips(folder, change, num_known)),
+            "training_data_url": str(write_clips(folder, change)),
             "rank": RANK,
             "learning_rate": 2e-3,
             "number_of_steps": NUM_STEPS,
@@ -102,9 +100,8 @@ def teach(
     return train
 
 
-def write_clips(folder: Path, change: Callable[[world.Scene], world.Scene], num_known: int) -> Path:
-    drawn = world.draw_scenes(NUM_CLIPS + num_known, TRAINED_ON)
-    scenes = [*map(change, drawn[:NUM_CLIPS]), *drawn[NUM_CLIPS:]]
+def write_clips(folder: Path, change: Callable[[world.Scene], world.Scene]) -> Path:
+    scenes = [change(scene) for scene in world.draw_scenes(NUM_CLIPS, TRAINED_ON)]
     write_scenes(folder / "clips.zip", scenes, side=BUCKET.shape.size.width, num_frames=BUCKET.num_frames)
     return folder / "clips.zip"
 
@@ -132,18 +129,11 @@ def losses_of(base: Family, lesson: Lesson, transformer: nn.Module, first_frames
     return torch.stack(by_level).mean(0).tolist()
 
 
-def clips_of(
-    base: Family,
-    lesson: Lesson,
-    transformer: nn.Module,
-    first_frames: Tensor | None = None,
-    prompt: dict[str, Tensor] | None = None,
-) -> list[Made]:
-    """Make a clip for each of the lesson's prompts, or of others."""
+def clips_of(base: Family, lesson: Lesson, transformer: nn.Module, first_frames: Tensor | None = None) -> list[Made]:
     latents = make(
         base,
         transformer,
-        prompt or lesson.prompt,
+        lesson.prompt,
         lesson.negative,
         BUCKET.shape,
         replace(defaults(base), num_steps=20),
@@ -174,7 +164,7 @@ def fall(before: Sequence[float], after: Sequence[float]) -> float:
 
 @pytest.fixture(scope="module")
 def zorps(teach: Callable[..., Lesson]) -> Lesson:
-    return teach("t2v", world.as_zorp, num_known=NUM_KNOWN)
+    return teach("t2v", world.as_zorp)
 
 
 @pytest.fixture(scope="module")
@@ -189,21 +179,12 @@ def test_t2v_lowers_the_loss_on_scenes_that_it_has_not_seen(base: Family, zorps:
     assert fall(before, after) >= 0.2
 
 
-def test_t2v_gives_a_new_word_and_nothing_else_its_look_and_its_sound(
-    base: Family, zorps: Lesson, tmp_path: Path
-) -> None:
-    known = prompts_of(base, [world.caption(scene) for scene in world.draw_scenes(NUM_JUDGED, JUDGED_ON)], tmp_path)
+def test_t2v_gives_a_new_word_its_look_and_its_sound(base: Family, zorps: Lesson) -> None:
+    before, after = before_and_after(base, zorps, lambda transformer: zorps_among(clips_of(base, zorps, transformer)))
 
-    def judge(transformer: nn.Module) -> list[float]:
-        named, others = clips_of(base, zorps, transformer), clips_of(base, zorps, transformer, prompt=known)
-        return [*zorps_among(named), *zorps_among(others)]
-
-    before, after = before_and_after(base, zorps, judge)
-
-    Console().print(f"t2v, {NUM_STEPS} steps: zorps with the word and without it {before} to {after}")
+    Console().print(f"t2v, {NUM_STEPS} steps: zorps {before} to {after}")
     assert before[0] <= 0.2
     assert after[0] > 0.8
-    assert after[1] <= 0.2
 
 
 def test_i2v_lowers_the_loss_on_scenes_that_it_has_not_seen(base: Family, blooms: Lesson) -> None:
