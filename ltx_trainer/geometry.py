@@ -5,6 +5,7 @@ A latent grid is causal in time: latent frame 0 covers pixel frame 0, and latent
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -81,9 +82,63 @@ class ClipShape:
             self.size.width // factors.columns,
         )
 
-    def num_audio_tokens(self, tokens_per_second: Fraction) -> int:
-        """Count the audio tokens that go with the clip. Halves round to even, as in the model's own sampler."""
-        return round(self.duration_seconds * tokens_per_second)
+
+def num_audio_tokens(duration_seconds: Fraction, tokens_per_second: Fraction) -> int:
+    """Count the audio tokens that go with a length. Halves round to even, as in the model's own sampler."""
+    return round(duration_seconds * tokens_per_second)
+
+
+@dataclass(frozen=True)
+class SoundGrid:
+    """How sound is cut to tokens, causal in time.
+
+    Token 0 covers hop 0, and token k >= 1 the `hops_per_token` hops that end with hop `hops_per_token * k`.
+
+    Attributes:
+        hops_per_second: Spectrogram frames in a second.
+        hops_per_token: Spectrogram frames that a token covers.
+    """
+
+    hops_per_second: Fraction
+    hops_per_token: int
+
+    @property
+    def tokens_per_second(self) -> Fraction:
+        """Tokens in a second of sound."""
+        return self.hops_per_second / self.hops_per_token
+
+    def tokens_within(self, span: tuple[Fraction, Fraction], num_tokens: int, duration_seconds: Fraction) -> list[bool]:
+        """Tell of each token whether it lies in a span of seconds with its whole interval.
+
+        The last token stands for everything up to the end of the sound, so that a span that ends before it leaves at
+        least that token out.
+
+        Args:
+            span: Begin and end.
+            num_tokens: Of the sound.
+            duration_seconds: Of the sound.
+        """
+        first, end = math.ceil(span[0] * self.hops_per_second), math.floor(span[1] * self.hops_per_second)
+        ends = [index * self.hops_per_token + 1 for index in range(num_tokens)]
+        within = [max(0, last - self.hops_per_token) >= first and last <= end for last in ends]
+        if within and span[1] < duration_seconds:
+            within[-1] = False
+        return within
+
+    def tokens_beside(
+        self, ranges: Sequence[tuple[Fraction, Fraction]], num_tokens: int, duration_seconds: Fraction
+    ) -> list[bool]:
+        """Tell of each token whether it touches none of the ranges: it lies in one of the spans between them.
+
+        Args:
+            ranges: Begins and ends in seconds, in order, inside the sound.
+            num_tokens: Of the sound.
+            duration_seconds: Of the sound.
+        """
+        edges = [Fraction(0), *(second for span in ranges for second in span), duration_seconds]
+        between = zip(edges[::2], edges[1::2], strict=True)
+        spans = [self.tokens_within(span, num_tokens, duration_seconds) for span in between]
+        return [any(span[index] for span in spans) for index in range(num_tokens)]
 
 
 def check_num_frames(num_frames: int, factor: int) -> None:
@@ -120,6 +175,12 @@ def cover_crop(source: FrameSize, target: FrameSize) -> CoverCrop:
     scale = max(Fraction(target.width, source.width), Fraction(target.height, source.height))
     scaled = FrameSize(max(target.width, round(source.width * scale)), max(target.height, round(source.height * scale)))
     return CoverCrop(scaled, (scaled.width - target.width) // 2, (scaled.height - target.height) // 2)
+
+
+def cover_margins(source: FrameSize, target: FrameSize) -> tuple[Fraction, Fraction]:
+    """Give the columns and the rows of `target` that `cover_crop` cuts off on each side, before they are rounded."""
+    scale = max(Fraction(target.width, source.width), Fraction(target.height, source.height))
+    return (source.width * scale - target.width) / 2, (source.height * scale - target.height) / 2
 
 
 def num_frames_within(duration_seconds: Fraction, frame_rate: Fraction) -> int:

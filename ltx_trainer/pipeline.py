@@ -138,9 +138,12 @@ def look(settings: Settings, space: Space, console: Console | None = None) -> Pl
     check_complete(manifest, settings.data)
     facts = _read_base(settings, space)
     terms, preview_terms = _terms(facts, settings)
-    scans, audio_rate_hz = space.cache / "scans", None if facts.audio is None else facts.audio.rate_hz
+    scans = space.cache / "scans"
+    audio_rate_hz, sound_grid = (None, None) if facts.audio is None else (facts.audio.rate_hz, facts.audio.grid)
     with locked(space.cache / ".lock", waiting=waiting):
-        previews = prepare_previews(request, mode, preview_terms, find, scans, audio_rate_hz=audio_rate_hz)
+        previews = prepare_previews(
+            request, mode, preview_terms, find, scans, audio_rate_hz=audio_rate_hz, sound_grid=sound_grid
+        )
         clips = prepare_clips(
             request,
             mode,
@@ -148,6 +151,7 @@ def look(settings: Settings, space: Space, console: Console | None = None) -> Pl
             manifest,
             scans,
             audio_rate_hz=audio_rate_hz,
+            sound_grid=sound_grid,
             frames_factor=math.lcm(REQUEST_FRAMES_FACTOR, facts.factors.frames),
         )
     previews = settle_previews(previews, mode, with_audio=clips.with_audio)

@@ -43,7 +43,7 @@ from torch import Tensor, nn
 
 from ltx_trainer.atomic import write_text
 from ltx_trainer.diffusion import ModelStream, generated_stream
-from ltx_trainer.geometry import ClipShape, FrameSize, ScaleFactors
+from ltx_trainer.geometry import ClipShape, FrameSize, ScaleFactors, num_audio_tokens
 from ltx_trainer.models import AudioFacts, ModelFacts
 from ltx_trainer.models.facts import LTX2_RESOLUTIONS
 from ltx_trainer.models.family import Family, open_family
@@ -316,7 +316,7 @@ def _random_input(family: Family, size: BlockSize, shape: ClipShape, device: tor
     assert audio is not None
     coordinates = {
         "video": family.video_coordinates(shape),
-        "audio": family.audio_coordinates(shape.num_audio_tokens(audio.tokens_per_second)),
+        "audio": family.audio_coordinates(num_audio_tokens(shape.duration_seconds, audio.tokens_per_second)),
     }
     channels = {"video": family.facts.video_channels, "audio": audio.latent_channels * audio.latent_mel_bins}
     widths = {"video": size.num_heads * size.video_head_width, "audio": size.num_heads * size.audio_head_width}

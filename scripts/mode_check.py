@@ -36,6 +36,7 @@ from ltx_trainer.artifacts import KEYFRAMES, CachedExample, CachedSet, Role
 from ltx_trainer.atomic import write_text
 from ltx_trainer.cache import fill_cache
 from ltx_trainer.conditions import Terms
+from ltx_trainer.conditions.masks import spread_cells
 from ltx_trainer.conditions.streams import Latents, read_latents
 from ltx_trainer.config import Settings, load_settings
 from ltx_trainer.diffusion import Stream
@@ -390,10 +391,8 @@ def _kept_pixels(held: Class, stream: Stream, frames: np.ndarray) -> np.ndarray:
     assert held.terms.shape is not None, "asked of a mode with video"
     factors = held.family.facts.factors
     grid = held.terms.shape.latent_grid(factors)
-    kept = stream.given[0, : stream.num_target].view(grid.frames, grid.rows, grid.columns).numpy()
-    kept = kept.repeat(factors.rows, axis=1).repeat(factors.columns, axis=2)
-    kept = np.concatenate([kept[:1], kept[1:].repeat(factors.frames, axis=0)])
-    return np.where(kept[..., None], frames, shown)
+    cells = stream.given[0, : stream.num_target].view(grid.frames, grid.rows, grid.columns)
+    return np.where(spread_cells(cells, factors).numpy()[..., None], frames, shown)
 
 
 def write_table(path: Path, verdicts: Sequence[Verdict]) -> None:

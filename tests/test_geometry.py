@@ -13,6 +13,7 @@ from ltx_trainer.geometry import (
     check_num_frames,
     cover_crop,
     midpoint_times,
+    num_audio_tokens,
     num_frames_within,
 )
 
@@ -35,9 +36,13 @@ def test_a_size_that_does_not_fit_names_the_nearest() -> None:
         ClipShape(9, FrameSize(960, 540), Fraction(24)).latent_grid(FACTORS)
 
 
-@pytest.mark.parametrize(("num_frames", "rate", "tokens"), [(89, Fraction(24), 93), (121, Fraction(25), 121)])
-def test_a_clip_has_25_audio_tokens_a_second(num_frames: int, rate: Fraction, tokens: int) -> None:
-    assert ClipShape(num_frames, FrameSize(64, 64), rate).num_audio_tokens(Fraction(25)) == tokens
+@pytest.mark.parametrize(
+    ("duration_seconds", "tokens"), [(Fraction(89, 24), 93), (Fraction(121, 25), 121), (Fraction(1, 2), 12)]
+)
+def test_a_second_of_sound_has_25_tokens_and_a_half_token_goes_to_the_even_count(
+    duration_seconds: Fraction, tokens: int
+) -> None:
+    assert num_audio_tokens(duration_seconds, Fraction(25)) == tokens
 
 
 @given(width=SIDES, height=SIDES, target_width=SIDES, target_height=SIDES)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ltx_trainer import media
 from ltx_trainer.artifacts import (
+    KEYFRAMES,
     CachedExample,
     CachedMedia,
     CachedPreview,
@@ -32,6 +33,7 @@ from ltx_trainer.cache.store import TensorStore
 from ltx_trainer.conditions.masks import kept_cells
 from ltx_trainer.digests import FileDigests
 from ltx_trainer.errors import DatasetError, MediaError
+from ltx_trainer.geometry import num_audio_tokens
 from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
 from ltx_trainer.processes import on_main, together
 
@@ -44,6 +46,9 @@ Item = TypeVar("Item")
 
 Place = tuple[str, Role]
 """A part of a clip or a preview: whose, and what it is to it."""
+
+STILLS = (Role.START, *KEYFRAMES)
+"""What a still image conditions as; of those a preview is given, and a clip beside its target."""
 
 
 class Tracker(Protocol):
@@ -124,23 +129,27 @@ def fill_cache(
         previews: What is rendered.
         negative_prompt: What previews are guided away from.
         folder: The cache, the same for all processes.
-        still_crf: H.264 quality that a preview's still image is first compressed at; None leaves it as it is.
+        still_crf: H.264 quality that a still image is first compressed at where it is a condition; None leaves it as
+            it is.
         accelerator: Device, and the other processes.
         track: Shows how far the main process is with its share.
 
     Raises:
-        DatasetError: The media of every clip failed.
+        DatasetError: The media of every clip failed, or a mask keeps everything or nothing.
         MediaError: Those of a preview did.
         OutOfResources: The disk is full.
     """
     cache = _open_cache(family, folder, accelerator, track)
+    items: dict[str, Preview] = {f"input.validation.{index}": item for index, item in enumerate(previews)}
+    named = {clip.name: clip for clip in clips.clips}
+    # First, because they cost least and may end the run.
+    shown_masks, clip_masks = _fill_masks(cache, items), _fill_masks(cache, named)
     captions = [clip.caption for clip in clips.clips]
     prompts = _fill_prompts(cache, [*captions, EMPTY_PROMPT, negative_prompt, *(item.prompt for item in previews)])
-    items = {f"input.validation.{index}": item for index, item in enumerate(previews)}
-    shown, refused = _fill_media(cache, items, still_crf=still_crf)
+    shown, refused = _fill_media(cache, items, shown_masks, still_crf=still_crf)
     if refused:
         raise MediaError("\n".join(f"{name}: {reason}" for name, reason in refused.items()))
-    media_of, failed = _fill_media(cache, {clip.name: clip for clip in clips.clips}, still_crf=None)
+    media_of, failed = _fill_media(cache, named, clip_masks, still_crf=still_crf)
     _report_failed(failed, len(clips.clips))
     return CachedSet(
         examples=tuple(
@@ -216,23 +225,35 @@ def _encode_prompts(cache: Cache, paths: Mapping[str, Path]) -> None:
             cache.store.write(paths[text], embeddings)
 
 
+@dataclass(frozen=True)
+class _Masks:
+    """The masks of clips or previews.
+
+    Attributes:
+        paths: Their kept cells.
+        failed: The reason for each clip or preview whose mask cannot be read.
+    """
+
+    paths: Mapping[Place, Path]
+    failed: Mapping[str, str]
+
+
 def _fill_media(
-    cache: Cache, items: Mapping[str, Clip | Preview], *, still_crf: int | None
+    cache: Cache, items: Mapping[str, Clip | Preview], masks: _Masks, *, still_crf: int | None
 ) -> tuple[dict[str, CachedMedia], dict[str, str]]:
     """Encode every part of clips or previews; give what they became, and the reason for each that failed in any part.
 
-    What has failed in one part is not tried in the next: first the masks, which cost least, then pictures and sound.
+    What has failed in one part is not tried in the next: first the masks, then pictures, then sound.
     """
     footage = {(name, role): part for name, item in items.items() for role, part in item.footage.items()}
     soundtracks = {(name, role): part for name, item in items.items() for role, part in item.soundtrack.items()}
-    failed: dict[str, str] = {}
-    masks = _fill_masks(cache, {place: part for place, part in footage.items() if place[1] is Role.MASK}, failed)
+    failed = dict(masks.failed)
     pictures = {place: part for place, part in footage.items() if place[1] is not Role.MASK and place[0] not in failed}
     videos = _fill_video(cache, pictures, failed, still_crf=still_crf)
     sounds = _fill_audio(cache, {place: part for place, part in soundtracks.items() if place[0] not in failed}, failed)
     there = {
         name: CachedMedia(
-            video={role: (masks if role is Role.MASK else videos)[name, role] for role in item.footage},
+            video={role: (masks.paths if role is Role.MASK else videos)[name, role] for role in item.footage},
             audio={role: sounds[name, role] for role in item.soundtrack if (name, role) in sounds},
             ranges=item.ranges,
         )
@@ -257,17 +278,28 @@ class _Task(Generic[Codec]):
     encode: Callable[[Codec], Mapping[str, Tensor]]
 
 
-def _fill_masks(cache: Cache, masks: Mapping[Place, Footage], failed: dict[str, str]) -> dict[Place, Path]:
-    """Turn masks into kept cells; give the files, and add the reason for each that failed to `failed`."""
+def _fill_masks(cache: Cache, items: Mapping[str, Clip | Preview]) -> _Masks:
+    """Turn masks into kept cells.
+
+    Raises:
+        DatasetError: One keeps everything or nothing; it names whose.
+    """
     factors = cache.family.facts.factors
 
-    def task(mask: Footage) -> _Task[None]:
+    def task(name: str, mask: Footage) -> _Task[None]:
         def encode(_: None) -> dict[str, Tensor]:
-            return {"kept": kept_cells(torch.from_numpy(media.read_pictures(mask)), factors)}
+            white = torch.from_numpy(media.read_mask(mask))
+            try:
+                return {"kept": kept_cells(white, factors)}
+            except MediaError as error:
+                raise DatasetError(f"{name}: {error}") from error
 
         return _Task(mask.source, cache.store.path("mask", mask_key(mask, factors)), encode)
 
-    return _fill(cache, "mask", {place: task(mask) for place, mask in masks.items()}, lambda _: nullcontext(), failed)
+    masks = {(name, Role.MASK): item.footage[Role.MASK] for name, item in items.items() if Role.MASK in item.footage}
+    failed: dict[str, str] = {}
+    tasks = {place: task(place[0], mask) for place, mask in masks.items()}
+    return _Masks(_fill(cache, "mask", tasks, lambda _: nullcontext(), failed), failed)
 
 
 def _fill_video(
@@ -278,7 +310,7 @@ def _fill_video(
         return {}
     weights = cache.weights("vae")
 
-    def task(part: Footage) -> _Task[VideoCodec]:
+    def task(role: Role, part: Footage) -> _Task[VideoCodec]:
         crf = still_crf if part.source.kind is MediaKind.IMAGE else None
 
         def encode(codec: VideoCodec) -> dict[str, Tensor]:
@@ -286,7 +318,7 @@ def _fill_video(
 
         return _Task(part.source, cache.store.path("video", video_key(part, weights, crf)), encode)
 
-    tasks = {place: task(part) for place, part in footage.items()}
+    tasks = {place: task(place[1], part) for place, part in footage.items()}
     return _fill(cache, "video", tasks, cache.family.video_codec, failed)
 
 
@@ -298,8 +330,7 @@ def _fill_audio(cache: Cache, soundtracks: Mapping[Place, Soundtrack], failed: d
     weights = cache.weights("audio_vae")
 
     def task(part: Soundtrack) -> _Task[AudioCodec]:
-        # Halves round to even, as in the model's own sampler.
-        num_tokens = round(part.duration_seconds * audio.tokens_per_second)
+        num_tokens = num_audio_tokens(part.duration_seconds, audio.tokens_per_second)
 
         def encode(codec: AudioCodec) -> dict[str, Tensor]:
             return {"latents": codec.encode(torch.from_numpy(media.read_sound(part, audio.rate_hz)), num_tokens)}

@@ -15,7 +15,7 @@ DECODING = 1
 ENCODING = 1
 """Raised whenever prompts, codecs or the log-mel spectrogram change what the same facts give."""
 
-MASKING = 1
+MASKING = 2
 """Raised whenever the same pixels of a mask come to keep other cells."""
 
 Fact = str | int | float | bool | Fraction | None

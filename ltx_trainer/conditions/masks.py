@@ -2,35 +2,28 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import ScaleFactors, check_num_frames
 
-HALF = 128
-"""The least brightness that counts as white."""
 
-
-def kept_cells(mask: Tensor, factors: ScaleFactors) -> Tensor:
+def kept_cells(white: Tensor, factors: ScaleFactors) -> Tensor:
     """Tell which latent cells `[f h w]` of a clip are kept: those without a single white pixel.
 
     The frames are grouped as the VAE does it: frame 0 alone, then groups of `factors.frames`.
 
     Args:
-        mask: Uint8 pixels `[frames, height, width, 3]` of the clip's shape; white is generated, black kept, and grey
-            from half on counts as white.
+        white: Which pixels `[frames, height, width]`, of the clip's shape, are white in the mask: they are generated.
         factors: Of the VAE.
 
     Raises:
         MediaError: Every cell is kept, or none.
         GeometryError: The number of frames is none that the VAE takes.
     """
-    check_num_frames(len(mask), factors.frames)
-    white = (mask.float().mean(dim=-1) >= HALF).float()
-    # So that frame 0 fills a group too.
-    grouped = torch.cat([white[:1].expand(factors.frames - 1, -1, -1), white])
-    window = (factors.frames, factors.rows, factors.columns)
-    kept = functional.max_pool3d(grouped[None, None], window)[0, 0] == 0
+    check_num_frames(len(white), factors.frames)
+    groups = [white[max(0, end - factors.frames) : end] for end in range(1, len(white) + 1, factors.frames)]
+    cells = [group.any(dim=0).unflatten(1, (-1, factors.columns)).unflatten(0, (-1, factors.rows)) for group in groups]
+    kept = ~torch.stack([touched.any(dim=3).any(dim=1) for touched in cells])
     if kept.all():
         raise MediaError("the mask is black at every pixel, which leaves nothing to generate. White is generated.")
     if not kept.any():
@@ -39,3 +32,14 @@ def kept_cells(mask: Tensor, factors: ScaleFactors) -> Tensor:
             "so nothing would be kept. Train t2v, i2v or v2v instead, or mask less."
         )
     return kept
+
+
+def spread_cells(cells: Tensor, factors: ScaleFactors) -> Tensor:
+    """Spread latent cells `[f h w]` over the pixels that they stand for `[frames height width]`.
+
+    Latent frame 0 stands for frame 0, each other one for a group of `factors.frames`.
+    """
+    groups = torch.full((len(cells),), factors.frames)
+    groups[0] = 1
+    wide = cells.repeat_interleave(factors.rows, dim=1).repeat_interleave(factors.columns, dim=2)
+    return wide.repeat_interleave(groups, dim=0)

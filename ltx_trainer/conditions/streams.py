@@ -5,7 +5,6 @@ Shapes: b samples, c channels, f latent frames, h rows, w columns, t audio steps
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -114,14 +113,16 @@ def _video(family: Family, terms: Terms, latents: Mapping[Role, Tensor], first_f
 
 def _audio(family: Family, terms: Terms, latents: Latents) -> Stream:
     tokens = audio_tokens(latents.audio[Role.TARGET])
-    coordinates = family.audio_coordinates(tokens.shape[1])
-    stream = generated_stream(tokens, coordinates)
+    num_tokens, duration = tokens.shape[1], terms.duration_seconds
+    stream = generated_stream(tokens, family.audio_coordinates(num_tokens))
+    audio = family.facts.audio
+    assert audio is not None, "asked of a model with sound"
     if terms.kept_seconds is not None:
-        kept = kept_tokens(family, coordinates, terms.kept_seconds, terms.duration_seconds)
+        kept = torch.tensor(audio.grid.tokens_within(terms.kept_seconds, num_tokens, duration))
         stream = give(stream, kept.expand(len(tokens), -1))
     if latents.ranges:
-        beside = [_kept_beside(family, coordinates, ranges, terms.duration_seconds) for ranges in latents.ranges]
-        stream = give(stream, torch.stack(beside))
+        beside = [audio.grid.tokens_beside(ranges, num_tokens, duration) for ranges in latents.ranges]
+        stream = give(stream, torch.tensor(beside))
     if Role.REFERENCE_SOUND in latents.audio:
         reference = audio_tokens(latents.audio[Role.REFERENCE_SOUND])
         stream = join(stream, reference, family.audio_coordinates(reference.shape[1]))
@@ -145,32 +146,3 @@ def keyframe_coordinates(family: Family, shape: ClipShape, frame: int) -> Tensor
     rate = float(shape.frame_rate)
     coordinates[0] = torch.tensor([frame / rate, (frame + 1) / rate])
     return coordinates
-
-
-def kept_tokens(family: Family, coordinates: Tensor, span: Range, duration: Fraction) -> Tensor:
-    """Tell which audio tokens `[n]` lie in a span of seconds with their whole interval.
-
-    The last token stands for everything up to the end of the clip, so that a span that ends before it leaves at least
-    that token to generate.
-
-    Args:
-        family: Says how long a hop is; every bound is a whole number of hops.
-        coordinates: Of the tokens `[1 n 2]`.
-        span: Begin and end in seconds.
-        duration: Of the clip in seconds.
-    """
-    audio = family.facts.audio
-    assert audio is not None, "asked of a model with sound"
-    hops_per_second = Fraction(audio.rate_hz, audio.hop_length)
-    bounds = (coordinates[0] * float(hops_per_second)).round().long()
-    first, last = span[0] * hops_per_second, span[1] * hops_per_second
-    kept = (bounds[:, 0] >= -(-first // 1)) & (bounds[:, 1] <= last // 1)
-    kept[-1] &= span[1] >= duration
-    return kept
-
-
-def _kept_beside(family: Family, coordinates: Tensor, ranges: Sequence[Range], duration: Fraction) -> Tensor:
-    """Tell which audio tokens `[n]` touch none of the ranges: each lies in one of the spans between them."""
-    edges = [Fraction(0), *(second for span in ranges for second in span), duration]
-    between = zip(edges[::2], edges[1::2], strict=True)
-    return torch.stack([kept_tokens(family, coordinates, span, duration) for span in between]).any(dim=0)

@@ -195,7 +195,8 @@ def _check_factors(space: int, time: int, factors: ScaleFactors, shape: ClipShap
             f"reference_downscale_factor {space} does not divide {size} into multiples of "
             f"{factors.columns}x{factors.rows}. Possible: {_listed(spaces)}."
         )
-    times = [number for number in range(1, MAX_FACTOR + 1) if groups % number == 0]
+    # One frame has no groups, which any number would divide.
+    times = [number for number in range(1, MAX_FACTOR + 1) if groups % number == 0] if groups else [1]
     if time not in times:
         raise GeometryError(
             f"reference_temporal_scale_factor {time} does not divide the {groups} groups of {factors.frames} frames "

@@ -1,6 +1,6 @@
 """Ranges of seconds, as a request and a file beside a sound write them: `[[1.0, 2.0], [3.5, 4.0]]`."""
 
-import math
+import sys
 from fractions import Fraction
 from itertools import pairwise
 
@@ -51,7 +51,8 @@ def _range(item: object) -> Range:
 
 
 def _is_number(value: float) -> bool:
-    return math.isfinite(value) and not isinstance(value, bool)
+    """Tell a finite number; an integer that no float holds is none."""
+    return not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _told(begin: Fraction, end: Fraction) -> str:

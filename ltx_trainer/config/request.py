@@ -302,9 +302,8 @@ def _conditioning_problems(mode: Mode, request: Request) -> Iterator[str]:
     for name, num_frames in lengths.items():
         if count >= num_frames:
             below = [number for number in known if number < num_frames]
-            works = (
-                f"{below[-1]} works" if below else f"{name} {known[0] + (REQUEST_FRAMES_FACTOR if rest else 1)} works"
-            )
+            longer = ((count - 1) // REQUEST_FRAMES_FACTOR + 1) * REQUEST_FRAMES_FACTOR + 1
+            works = f"{below[-1]} works" if below else f"{name} {longer} works"
             yield (
                 f"input.conditioning_frames {count} must be less than input.{name} {num_frames}, or nothing is left to "
                 f"generate; {works}"

@@ -190,7 +190,8 @@ class ValidationSection(Section):
     """Blocks whose self-attention STG leaves out. None: the model family's own."""
 
     still_crf: Annotated[int, Field(ge=0, le=51)] | None = 33
-    """Quality at which a still image is compressed as H.264 before it conditions a preview, as the model saw stills."""
+    """Quality at which a still image is compressed as H.264 before it conditions a preview or a clip of a2v, as the
+    model saw stills."""
 
     beside_base: bool = True
     """Show what the LoRA changed: in the joined preview each item stands right of itself at step 0, and its own sound

@@ -19,6 +19,7 @@ from torch.nn import functional
 from ltx_trainer import media
 from ltx_trainer.artifacts import KEYFRAMES, CachedExample, CachedSet, Clip, Clips, MediaKind, Role, SourceFile
 from ltx_trainer.atomic import make_folder, whole_file
+from ltx_trainer.conditions.masks import spread_cells
 from ltx_trainer.digests import file_sha256
 from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import ScaleFactors
@@ -157,7 +158,10 @@ def _as_encoded(pairs: list[Pair], family: Family) -> Iterator[_Seen]:
     for clip, _ in pairs:
         for part in (*clip.footage.values(), *clip.soundtrack.values()):
             _check_unchanged(part.source, digests)
-        pictures = {role: media.read_pictures(footage) for role, footage in clip.footage.items()}
+        pictures = {
+            role: _drawn(media.read_mask(footage)) if role is Role.MASK else media.read_pictures(footage)
+            for role, footage in clip.footage.items()
+        }
         soundtracks = clip.soundtrack.items()
         sound = {role: media.read_sound(item, rate_hz) for role, item in soundtracks if rate_hz is not None}
         yield _Seen(clip, pictures, sound, rate_hz)
@@ -219,11 +223,12 @@ def _decoded(codec: VideoCodec | None, path: Path) -> np.ndarray:
 
 def _white_cells(path: Path, factors: ScaleFactors) -> np.ndarray:
     """Draw the cells of a mask `[frames, height, width, 3]`: black where they are kept, else white."""
-    generated = ~read_tensors(path)["kept"].numpy()
-    pixels = generated.repeat(factors.rows, axis=1).repeat(factors.columns, axis=2)
-    # Latent frame 0 stands for one frame.
-    frames = np.concatenate([pixels[:1], pixels[1:].repeat(factors.frames, axis=0)])
-    return np.repeat(frames[..., None], 3, axis=3).astype(np.uint8) * 255
+    return _drawn(spread_cells(~read_tensors(path)["kept"], factors).numpy())
+
+
+def _drawn(white: np.ndarray) -> np.ndarray:
+    """Draw a mask `[frames, height, width, 3]` of the pixels that are white."""
+    return np.repeat(white[..., None], 3, axis=3).astype(np.uint8) * 255
 
 
 def _add_files(archive: ZipFile, seen: _Seen, mode: Mode, scratch: Path) -> None:

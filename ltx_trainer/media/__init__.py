@@ -6,7 +6,7 @@ from ltx_trainer.media.encode import recompress_still, write_audio, write_exact_
 from ltx_trainer.media.images import decode_image, scan_image, write_image
 from ltx_trainer.media.join import join_sounds, join_videos, read_audio
 from ltx_trainer.media.probe import AudioScan, VideoScan, scan_audio, scan_video
-from ltx_trainer.media.source import read_pictures, read_sound
+from ltx_trainer.media.source import read_mask, read_pictures, read_sound
 
 __all__ = [
     "AudioScan",
@@ -18,6 +18,7 @@ __all__ = [
     "join_sounds",
     "join_videos",
     "read_audio",
+    "read_mask",
     "read_pictures",
     "read_sound",
     "recompress_still",

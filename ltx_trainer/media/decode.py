@@ -1,6 +1,6 @@
 """Decodes the frames that are on screen at given times."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import FrameSize
 from ltx_trainer.media.container import opened, timed_frames, video_stream_of
-from ltx_trainer.media.picture import rgb_pixels
+from ltx_trainer.media.picture import rgb_pixels, white_pixels
 
 
 def decode_frames(
@@ -34,21 +34,41 @@ def decode_frames(
     Raises:
         MediaError: The file has no video, is damaged or is HDR.
     """
-    assert all(before <= after for before, after in pairwise(times)), "times ascend"
     pixels = np.empty((len(times), size.height, size.width, 3), np.uint8)
+    _fill(pixels, path, times, lambda frame, aspect: rgb_pixels(frame, size, aspect, path.name, canvas))
+    return pixels
+
+
+def decode_white(
+    path: Path, times: Sequence[Fraction], size: FrameSize, *, canvas: FrameSize | None = None
+) -> np.ndarray:
+    """Tell which pixels `[len(times), height, width]` of the frames of `decode_frames` hold any that is white.
+
+    Raises:
+        MediaError: As in `decode_frames`.
+    """
+    white = np.empty((len(times), size.height, size.width), np.bool_)
+    _fill(white, path, times, lambda frame, aspect: white_pixels(frame, size, aspect, path.name, canvas))
+    return white
+
+
+def _fill(
+    pictures: np.ndarray, path: Path, times: Sequence[Fraction], read: Callable[[VideoFrame, Fraction], np.ndarray]
+) -> None:
+    """Read the frame on screen at each time; `read` is given it with the aspect of its pixels."""
+    assert all(before <= after for before, after in pairwise(times)), "times ascend"
     if not times:
-        return pixels
+        return
     with opened(path) as container:
         stream = video_stream_of(container, path.name)
         pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
         frames = timed_frames(container, stream, path.name, start_seconds=times[0])
         done = 0
         for frame, count in _on_screen(frames, times):
-            pixels[done : done + count] = rgb_pixels(frame, size, pixel_aspect, path.name, canvas)
+            pictures[done : done + count] = read(frame, pixel_aspect)
             done += count
     if done < len(times):
         raise MediaError(f"{path.name} has a video track without a single frame. Export it again.")
-    return pixels
 
 
 def _on_screen(

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from ltx_trainer.atomic import whole_file
 from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import FrameSize, cover_crop
+from ltx_trainer.media.picture import white_within
 
 
 def scan_image(path: Path) -> FrameSize:
@@ -41,6 +42,17 @@ def decode_image(path: Path, size: FrameSize, *, canvas: FrameSize | None = None
         scaled = _on_black(image).resize((crop.scaled.width, crop.scaled.height), Image.Resampling.BICUBIC)
         box = (crop.left, crop.top, crop.left + size.width, crop.top + size.height)
         return np.asarray(scaled.crop(box))
+
+
+def image_white(path: Path, size: FrameSize, *, canvas: FrameSize | None = None) -> np.ndarray:
+    """Tell which pixels `[height, width]` of an image, cut as in `decode_image`, hold any that is white.
+
+    Raises:
+        MediaError: As in `scan_image`.
+    """
+    with _opened_upright(path) as image:
+        crop = cover_crop(canvas or FrameSize(*image.size), size)
+        return white_within(np.asarray(_on_black(image)), crop, size)
 
 
 def write_image(path: Path, pixels: np.ndarray) -> None:

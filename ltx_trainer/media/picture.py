@@ -9,9 +9,12 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 
 from ltx_trainer.errors import MediaError
-from ltx_trainer.geometry import FrameSize, cover_crop
+from ltx_trainer.geometry import CoverCrop, FrameSize, cover_crop
 
 ACCURATE = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+
+HALF = 128
+"""The least brightness of a mask, the mean of its channels, that counts as white."""
 
 _HDR_CURVES = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
 # Matrix coefficients of ITU-T H.273 table 4 to swscale's names for them.
@@ -109,6 +112,40 @@ def rgb_pixels(
     )
     pixels = orientation.apply(scaled.to_ndarray())
     return pixels[crop.top : crop.top + size.height, crop.left : crop.left + size.width]
+
+
+def white_pixels(
+    frame: VideoFrame, size: FrameSize, pixel_aspect: Fraction, name: str, canvas: FrameSize | None = None
+) -> np.ndarray:
+    """Tell which pixels `[height, width]` of a frame, cut as in `rgb_pixels`, hold any that is white.
+
+    Raises:
+        MediaError: As in `check_colour` and `upright_size`.
+    """
+    own = orientation_of(frame, name).turned(FrameSize(frame.width, frame.height))
+    pixels = rgb_pixels(frame, own, Fraction(1), name)
+    return white_within(pixels, cover_crop(canvas or upright_size(frame, pixel_aspect, name), size), size)
+
+
+def white_within(pixels: np.ndarray, crop: CoverCrop, size: FrameSize) -> np.ndarray:
+    """Tell which pixels `[height, width]` of a crop of a picture hold any that is white.
+
+    Args:
+        pixels: RGB `[rows, columns, 3]`, uint8, at the picture's own resolution.
+        crop: Says what the picture is scaled to, and cut at.
+        size: Of the result.
+    """
+    white = pixels.sum(axis=2, dtype=np.uint16) >= 3 * HALF
+    white = _any_within(white, crop.top, size.height, crop.scaled.height)
+    return _any_within(white.T, crop.left, size.width, crop.scaled.width).T
+
+
+def _any_within(white: np.ndarray, first: int, count: int, scaled: int) -> np.ndarray:
+    """Tell of `count` rows, from the one at `first` of `scaled` on, where any of the rows that each covers is white."""
+    edges = np.arange(first, first + count + 1) * len(white)
+    begins, ends = edges[:-1] // scaled, -(-edges[1:] // scaled)
+    before = np.concatenate([np.zeros_like(white[:1], np.int32), np.cumsum(white, axis=0, dtype=np.int32)])
+    return before[ends] > before[begins]
 
 
 def bgr_thumbnail(frame: VideoFrame) -> np.ndarray:

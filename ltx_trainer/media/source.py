@@ -5,9 +5,9 @@ import numpy as np
 from ltx_trainer.artifacts import Footage, MediaKind, Soundtrack
 from ltx_trainer.geometry import midpoint_times
 from ltx_trainer.media.audio import decode_audio, fit_audio, stretch_audio
-from ltx_trainer.media.decode import decode_frames
+from ltx_trainer.media.decode import decode_frames, decode_white
 from ltx_trainer.media.encode import recompress_still
-from ltx_trainer.media.images import decode_image
+from ltx_trainer.media.images import decode_image, image_white
 
 
 def read_pictures(footage: Footage, *, still_crf: int | None = None) -> np.ndarray:
@@ -28,6 +28,23 @@ def read_pictures(footage: Footage, *, still_crf: int | None = None) -> np.ndarr
         return np.repeat(frame[None], footage.shape.num_frames, axis=0)
     times = midpoint_times(footage.start_seconds, footage.span_seconds, footage.shape.num_frames)
     return decode_frames(footage.source.path, times, footage.shape.size, canvas=footage.canvas)
+
+
+def read_mask(footage: Footage) -> np.ndarray:
+    """Tell which pixels `[frames, height, width]` of a mask are white; an image covers every frame.
+
+    A pixel of the mask's own is white from half of full brightness on, and a pixel of the clip where any of the mask's
+    that it covers is: no line is so thin that scaling loses it.
+
+    Raises:
+        MediaError: The source cannot be read.
+    """
+    path, shape = footage.source.path, footage.shape
+    if footage.source.kind is MediaKind.IMAGE:
+        white = image_white(path, shape.size, canvas=footage.canvas)
+        return np.repeat(white[None], shape.num_frames, axis=0)
+    times = midpoint_times(footage.start_seconds, footage.span_seconds, shape.num_frames)
+    return decode_white(path, times, shape.size, canvas=footage.canvas)
 
 
 def read_sound(soundtrack: Soundtrack, rate_hz: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from ltx_trainer.errors import ModelError
-from ltx_trainer.geometry import FrameSize, ScaleFactors
+from ltx_trainer.geometry import FrameSize, ScaleFactors, SoundGrid
 from ltx_trainer.models.component import Component
 from ltx_trainer.models.folder import OVERRIDES_FILE, TOKENIZER_CONFIG, read_folder, read_json, tokenizer_files
 from ltx_trainer.models.gemma import WHAT_WORKS, read_gemma
@@ -46,6 +46,12 @@ class AudioFacts:
     latent_channels: int
     latent_mel_bins: int
     tokens_per_second: Fraction
+
+    @property
+    def grid(self) -> SoundGrid:
+        """How sound is cut to tokens."""
+        hops_per_second = Fraction(self.rate_hz, self.hop_length)
+        return SoundGrid(hops_per_second, int(hops_per_second / self.tokens_per_second))
 
 
 @dataclass(frozen=True)

@@ -96,9 +96,11 @@ class Family(ABC):
         """Give the bounds in seconds of each audio token of a clip `[1 t 2]`."""
         audio = self.facts.audio
         assert audio is not None, "asked of a model with sound"
-        hops_per_token = int(audio.rate_hz / audio.hop_length / audio.tokens_per_second)
         return audio_coordinates(
-            num_tokens, hops_per_token=hops_per_token, hop_length=audio.hop_length, rate_hz=audio.rate_hz
+            num_tokens,
+            hops_per_token=audio.grid.hops_per_token,
+            hop_length=audio.hop_length,
+            rate_hz=audio.rate_hz,
         )
 
     @abstractmethod

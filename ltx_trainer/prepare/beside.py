@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from ltx_trainer.artifacts import Example, Footage, LeftOut, MediaKind, Role, SourceFile
 from ltx_trainer.conditions import Terms
-from ltx_trainer.geometry import ClipShape, FrameSize
+from ltx_trainer.geometry import ClipShape, FrameSize, cover_margins
 from ltx_trainer.media import VideoScan
 from ltx_trainer.prepare.lengths import frames_within, told
 from ltx_trainer.prepare.scans import Scans
@@ -51,10 +51,10 @@ def cut_beside(
         offset_seconds: From the target's first frame to the begin of its span.
         terms: Say the shape of a reference, and which frames are keyframes.
         scans: From `look_beside`.
-        canvas: The target's own size, which masks are stretched to.
+        canvas: The target's own size, which masks are stretched to, and of whose aspect references are.
 
     Returns:
-        Footage by role, or the reason to leave the clip out: a file is too short for it.
+        Footage by role, or the reason to leave the clip out: a file is too short for it, or of another aspect.
     """
     footage = {role: keyframe_footage(target, frame) for role, frame in terms.keyframes}
     for role, scan in scans.items():
@@ -65,6 +65,8 @@ def cut_beside(
             continue
         span = target.span_seconds if role is Role.REFERENCE else target.span_seconds / target.shape.num_frames
         reason = _shortage(source, role, scan, offset_seconds, span, target)
+        if reason is None and role is Role.REFERENCE and scan is not None:
+            reason = other_aspect(source, scan.size, canvas, target.shape.size)
         if reason is not None:
             return LeftOut(name, reason)
         if role is Role.REFERENCE:
@@ -90,6 +92,24 @@ def reference_footage(source: SourceFile, begin_seconds: Fraction, span_seconds:
     shape, step, num_frames = terms.reference_shape, terms.reference_time, terms.shape.num_frames
     lead = span_seconds * (step - 1) / (2 * num_frames)
     return Footage(source, begin_seconds - lead, span_seconds * step * shape.num_frames / num_frames, shape)
+
+
+def other_aspect(source: SourceFile, own: FrameSize, canvas: FrameSize, size: FrameSize) -> str | None:
+    """Say that a reference loses other edges than its target; None if both crops agree to a pixel of the target.
+
+    Args:
+        source: The reference.
+        own: Its size.
+        canvas: The target's own size.
+        size: What the target becomes.
+    """
+    apart = (abs(one - other) for one, other in zip(cover_margins(own, size), cover_margins(canvas, size), strict=True))
+    if max(apart) <= 1:
+        return None
+    return (
+        f"is {canvas} and its reference {source.name} {own}: at {size} they would lose other edges, and not show the "
+        "same places. Give both one aspect ratio"
+    )
 
 
 def mask_footage(source: SourceFile, begin_seconds: Fraction, target: Footage, canvas: FrameSize) -> Footage:

@@ -10,6 +10,7 @@ from ltx_trainer.artifacts import Clip, Clips, LeftOut, Manifest
 from ltx_trainer.conditions import Terms
 from ltx_trainer.config import Request
 from ltx_trainer.errors import DatasetError
+from ltx_trainer.geometry import SoundGrid
 from ltx_trainer.modes import Mode
 from ltx_trainer.prepare.cutting import Cutting, Take, cut_example
 from ltx_trainer.prepare.scans import Scans
@@ -29,6 +30,7 @@ def prepare_clips(
     folder: Path,
     *,
     audio_rate_hz: int | None,
+    sound_grid: SoundGrid | None,
     frames_factor: int,
 ) -> Clips:
     """Decide the exact span of every clip and its caption, in the order of names.
@@ -43,6 +45,7 @@ def prepare_clips(
         manifest: The examples.
         folder: Of the scans, shared by all runs.
         audio_rate_hz: Sample rate of the model; None if it has no sound.
+        sound_grid: Its tokens; None if it has no sound.
         frames_factor: Pixel frames of one latent frame, by which too short a clip is told what length it would do for.
 
     Raises:
@@ -51,7 +54,7 @@ def prepare_clips(
             clip is left, or two have one name.
     """
     check_model(mode, audio_rate_hz)
-    scans, cutting = Scans(folder), Cutting(request, terms, frames_factor, audio_rate_hz)
+    scans, cutting = Scans(folder), Cutting(request, terms, frames_factor, audio_rate_hz, sound_grid)
     examples = sorted(manifest.examples, key=lambda example: example.name)
     cut = [item for example in examples for item in cut_example(cutting, example, scans)]
     takes = [item for item in cut if isinstance(item, Take)]

@@ -8,12 +8,12 @@ from itertools import pairwise
 from ltx_trainer.artifacts import Example, Footage, LeftOut, MediaKind, Range, Role
 from ltx_trainer.conditions import Terms
 from ltx_trainer.config import Request
-from ltx_trainer.errors import MediaError
-from ltx_trainer.geometry import ClipShape, num_frames_within
+from ltx_trainer.errors import DatasetError, MediaError
+from ltx_trainer.geometry import ClipShape, SoundGrid, num_frames_within
 from ltx_trainer.media import VideoScan
 from ltx_trainer.prepare.beside import cut_beside, look_beside
 from ltx_trainer.prepare.lengths import SLACK_SECONDS, fitting_frames, fitting_seconds, told
-from ltx_trainer.prepare.ranges import check_ranges, ranges_within
+from ltx_trainer.prepare.ranges import check_ranges, nothing_kept, ranges_within
 from ltx_trainer.prepare.scans import Scans
 
 MIN_FRAMES_TO_SCALE = 2
@@ -60,19 +60,21 @@ class Cutting:
         terms: Say what a video or sound becomes, and what is given beside it.
         frames_factor: Pixel frames of one latent frame; lengths are `factor * k + 1`.
         audio_rate_hz: Sample rate of the model; None if it has no sound.
+        sound_grid: Its tokens; None if it has no sound.
     """
 
     request: Request
     terms: Terms
     frames_factor: int
     audio_rate_hz: int | None
+    sound_grid: SoundGrid | None
 
 
 def cut_example(cutting: Cutting, example: Example, scans: Scans) -> list[Take | LeftOut]:
     """Cut one example to takes, each of which is used or left out for a reason; all of it if a file cannot be read.
 
     Raises:
-        DatasetError: Its ranges do not fit its sound.
+        DatasetError: Its ranges do not fit its sound, or leave nothing to keep or to generate of what is taken.
     """
     source = example.files[Role.TARGET]
     try:
@@ -200,17 +202,31 @@ def _cut_sound(cutting: Cutting, example: Example, scans: Scans) -> list[Take | 
 
 
 def _part(cutting: Cutting, example: Example, name: str, offset: Fraction, span: Fraction) -> Take | LeftOut:
-    """Take one span of a sound, with the parts of the ranges that lie in it."""
+    """Take one span of a sound, with the parts of the ranges that lie in it.
+
+    Raises:
+        DatasetError: Nothing would be kept, or generated, of the only span of an example.
+    """
     duration = cutting.terms.duration_seconds
     tempo = span / duration if cutting.request.audio_preserve_pitch else Fraction(1)
     heard = ranges_within(example.ranges, offset, offset + duration * tempo)
     ranges = tuple((begin / tempo, end / tempo) for begin, end in heard)
-    if example.ranges and not ranges:
-        first, last = told(offset), told(offset + duration * tempo)
-        return LeftOut(name, f"has none of its ranges from {first} to {last} s, so nothing of it would be generated")
-    if ranges == ((Fraction(0), duration),):
-        return LeftOut(name, "lies in its ranges whole, which leaves nothing of it kept")
-    return Take(name, example, {}, {}, offset, span, duration, ranges)
+    reason = _idle(cutting, example, ranges, offset, offset + duration * tempo)
+    if reason is None:
+        return Take(name, example, {}, {}, offset, span, duration, ranges)
+    if name == example.name:
+        raise DatasetError(f"{name}: {reason}")
+    return LeftOut(name, reason)
+
+
+def _idle(cutting: Cutting, example: Example, ranges: tuple[Range, ...], begin: Fraction, end: Fraction) -> str | None:
+    """Say that nothing of a span would be generated, or kept; None if there is something of both."""
+    if not example.ranges:
+        return None
+    if not ranges:
+        return f"none of the ranges lies in what is taken, {told(begin)} to {told(end)} s: nothing would be generated."
+    assert cutting.sound_grid is not None, "a mode without video needs a model with sound"
+    return nothing_kept(ranges, cutting.terms.duration_seconds, cutting.sound_grid)
 
 
 def _remedy_of_sound(cutting: Cutting, seconds: Fraction) -> str:

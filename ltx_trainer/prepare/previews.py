@@ -12,12 +12,12 @@ from ltx_trainer.artifacts import Footage, MediaKind, Preview, Range, Role, Soun
 from ltx_trainer.conditions import Terms
 from ltx_trainer.config import REQUEST_FRAMES_FACTOR, PreviewItem, Request
 from ltx_trainer.errors import ConfigError, MediaError
-from ltx_trainer.geometry import ClipShape, num_frames_within
+from ltx_trainer.geometry import ClipShape, SoundGrid, num_frames_within
 from ltx_trainer.media import AudioScan, VideoScan
 from ltx_trainer.modes import KINDS, Condition, ItemField, Mode, Presence
-from ltx_trainer.prepare.beside import mask_footage, reference_footage, still_footage
+from ltx_trainer.prepare.beside import mask_footage, other_aspect, reference_footage, still_footage
 from ltx_trainer.prepare.lengths import SLACK_SECONDS, fitting_frames, fitting_seconds, told
-from ltx_trainer.prepare.ranges import range_problem, ranges_within
+from ltx_trainer.prepare.ranges import nothing_kept, range_problem, ranges_within
 from ltx_trainer.prepare.scans import Scans
 from ltx_trainer.prepare.sound import check_model, gain_of
 
@@ -33,12 +33,20 @@ class Finder(Protocol):
 
 
 def prepare_previews(
-    request: Request, mode: Mode, terms: Terms, find: Finder, folder: Path, *, audio_rate_hz: int | None
+    request: Request,
+    mode: Mode,
+    terms: Terms,
+    find: Finder,
+    folder: Path,
+    *,
+    audio_rate_hz: int | None,
+    sound_grid: SoundGrid | None,
 ) -> tuple[Preview, ...]:
     """Say what will be rendered, in the order of the request, and what is given of it.
 
     An extension's input that is shorter than the preview is held, and its sound padded with silence, on the side that
-    is generated. Every other input is at least as long as the preview, of which the first frames or seconds are taken.
+    is generated. Every other input is at least as long as the preview. The first frames or seconds are taken, of an
+    input that is extended to the front the last.
 
     Args:
         request: Holds the validation items.
@@ -47,14 +55,16 @@ def prepare_previews(
         find: Gives the file of a field.
         folder: Of the scans, shared by all runs.
         audio_rate_hz: Sample rate of the model; None if it has no sound.
+        sound_grid: Its tokens; None if it has no sound.
 
     Raises:
-        ConfigError: An input is not there, or too short; a range is not inside its sound; the model has no sound.
+        ConfigError: An input is not there, or too short; a range is not inside its sound, or nothing is kept beside
+            them; a reference has another aspect than its video; the model has no sound.
         DatasetError: An input cannot be fetched.
         MediaError: An input is not what its field takes, or has no sound where it is needed.
     """
     check_model(mode, audio_rate_hz)
-    desk = _Desk(request, mode, terms, find, Scans(folder), audio_rate_hz)
+    desk = _Desk(request, mode, terms, find, Scans(folder), audio_rate_hz, sound_grid)
     return tuple(_preview(desk, item, index) for index, item in enumerate(request.validation))
 
 
@@ -92,6 +102,7 @@ class _Desk:
     find: Finder
     scans: Scans
     rate_hz: int | None
+    sound_grid: SoundGrid | None
 
 
 @dataclass(frozen=True)
@@ -136,10 +147,12 @@ def _preview(desk: _Desk, item: PreviewItem, index: int) -> Preview:
 
 def _ranges(desk: _Desk, name: str, ranges: Sequence[Range]) -> tuple[Range, ...]:
     duration = desk.terms.duration_seconds
-    problem = range_problem(ranges, duration)
+    assert desk.sound_grid is not None, "checked at the begin"
+    within = ranges_within(ranges, Fraction(0), duration)
+    problem = range_problem(ranges, duration) or nothing_kept(within, duration, desk.sound_grid)
     if problem is not None:
         raise ConfigError(f"{name}: {problem}")
-    return ranges_within(ranges, Fraction(0), duration)
+    return within
 
 
 def _picture(desk: _Desk, field: ItemField, name: str, given: str) -> _Input:
@@ -173,7 +186,7 @@ def _is_image(desk: _Desk, image: SourceFile, field: ItemField) -> bool:
 
 
 def _own_sound(desk: _Desk, field: ItemField, name: str, given: str) -> Soundtrack:
-    """Find the sound of a field and take its first seconds, of an extension as much as there is."""
+    """Find the sound of a field and take its first seconds, of a suffix its last."""
     path = _found(desk, field, name, given)
     source = SourceFile(path.name, path, _digest(path), MediaKind.AUDIO)
     track = _track(desk, name, source, field)
@@ -183,7 +196,7 @@ def _own_sound(desk: _Desk, field: ItemField, name: str, given: str) -> Soundtra
     if extends:
         _check_kept_sound(desk, name, source, lasting)
         if Condition.SUFFIX in desk.mode.conditions:
-            start -= max(Fraction(0), duration - lasting)
+            start -= duration - lasting
     else:
         _check_sound(desk, name, source, lasting)
     return _soundtrack(desk, source, start, track)
@@ -201,6 +214,7 @@ def _footage(desk: _Desk, shape: ClipShape, seen: dict[Role, _Input]) -> dict[Ro
             footage[role] = Footage(source, _start_of_target(desk, given, scan, shape), shape.duration_seconds, shape)
         elif role is Role.REFERENCE and scan is not None:
             _check_video(desk, given, scan, shape)
+            _check_aspect(given, scan, seen.get(Role.TARGET), shape)
             footage[role] = reference_footage(source, scan.start_seconds, shape.duration_seconds, desk.terms)
     mask, target = seen.get(Role.MASK), seen.get(Role.TARGET)
     if mask is not None and target is not None and target.scan is not None:
@@ -210,7 +224,10 @@ def _footage(desk: _Desk, shape: ClipShape, seen: dict[Role, _Input]) -> dict[Ro
 
 
 def _start_of_target(desk: _Desk, given: _Input, scan: VideoScan, shape: ClipShape) -> Fraction:
-    """Say when the first frame of a preview is shown, on the clock of its video: before its begin if it is held."""
+    """Say when the first frame of a preview is shown, on the clock of its video: before its begin if it is held.
+
+    A suffix ends with its video, however long that is.
+    """
     if not (desk.terms.prefix_frames or desk.terms.suffix_frames):
         _check_video(desk, given, scan, shape)
         return scan.start_seconds
@@ -221,7 +238,7 @@ def _start_of_target(desk: _Desk, given: _Input, scan: VideoScan, shape: ClipSha
             f"{given.field}: {given.source.name} has {num_frames} frames at {shape.frame_rate} fps, and {needed} are "
             "given (conditioning_frames). Give a longer video."
         )
-    missing = max(0, shape.num_frames - num_frames) if desk.terms.suffix_frames else 0
+    missing = shape.num_frames - num_frames if desk.terms.suffix_frames else 0
     return scan.start_seconds - missing / shape.frame_rate
 
 
@@ -319,6 +336,19 @@ def _check_video(desk: _Desk, given: _Input, scan: VideoScan, shape: ClipShape) 
     num_frames = num_frames_within(scan.duration_seconds, shape.frame_rate)
     if num_frames < shape.num_frames:
         raise ConfigError(_too_few(desk, given.field, given.source, num_frames, shape))
+
+
+def _check_aspect(given: _Input, scan: VideoScan, target: _Input | None, shape: ClipShape) -> None:
+    """Refuse a reference that loses other edges than the video beside it.
+
+    Raises:
+        ConfigError: With both sizes.
+    """
+    if target is None or target.scan is None:
+        return
+    problem = other_aspect(given.source, scan.size, target.scan.size, shape.size)
+    if problem is not None:
+        raise ConfigError(f"{given.field}: {target.source.name} {problem}.")
 
 
 def _check_sound(desk: _Desk, name: str, source: SourceFile, lasting: Fraction) -> None:

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 from ltx_trainer.artifacts import Range
 from ltx_trainer.errors import DatasetError
+from ltx_trainer.geometry import SoundGrid, num_audio_tokens
 from ltx_trainer.prepare.lengths import SLACK_SECONDS, told
 
 
@@ -38,6 +39,23 @@ def range_problem(ranges: Sequence[Range], duration_seconds: Fraction) -> str | 
             "Make them shorter, or train t2a."
         )
     return None
+
+
+def nothing_kept(ranges: Sequence[Range], duration_seconds: Fraction, grid: SoundGrid) -> str | None:
+    """Say that ranges leave no token of a sound kept; None if they leave one.
+
+    Args:
+        ranges: In order, inside the sound.
+        duration_seconds: Of the sound that the model is given.
+        grid: Of the model.
+    """
+    num_tokens = num_audio_tokens(duration_seconds, grid.tokens_per_second)
+    if any(grid.tokens_beside(ranges, num_tokens, duration_seconds)):
+        return None
+    return (
+        f"the ranges leave no token of {told(1 / grid.tokens_per_second)} s of the sound's {told(duration_seconds)} s "
+        "whole, so nothing would be kept. Make them shorter, or train t2a."
+    )
 
 
 def ranges_within(ranges: Sequence[Range], begin_seconds: Fraction, end_seconds: Fraction) -> tuple[Range, ...]:

@@ -16,6 +16,7 @@ from ltx_trainer import interruption, media
 from ltx_trainer.artifacts import CachedMedia, CachedPreview, CachedSet, Render, Role
 from ltx_trainer.atomic import write_text
 from ltx_trainer.conditions import Terms
+from ltx_trainer.conditions.masks import spread_cells
 from ltx_trainer.conditions.streams import Latents, read_latents
 from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
 from ltx_trainer.models.lora import adapter_state
@@ -23,13 +24,7 @@ from ltx_trainer.processes import on_main, together
 from ltx_trainer.tensorfile import read_tensors, tensors_digest
 from ltx_trainer.validate.sample import given_streams, sample
 from ltx_trainer.validate.sampling import Sampling
-from ltx_trainer.validate.shown import (
-    composed_pictures,
-    composed_sound,
-    given_pictures,
-    kept_pixels,
-    kept_samples,
-)
+from ltx_trainer.validate.shown import composed_pictures, composed_sound, given_pictures, kept_samples
 
 logger = logging.getLogger(__name__)
 
@@ -386,11 +381,15 @@ class _Work:
         shows_input = self._inputs[index] is not None
         made, given, kept = codec.decode(item.latents["video"]), dict[Role, Tensor](), None
         if self._makes_pictures:
-            wanted = set(item.given.video) - {Role.MASK} if shows_input else {Role.TARGET} & set(item.given.video)
+            wanted = set(item.given.video) & {Role.TARGET, Role.START}
+            if shows_input:
+                wanted = set(item.given.video) - {Role.MASK}
             given = {role: codec.decode(item.given.video[role][0]) for role in sorted(wanted)}
         if Role.TARGET in given:
-            kept = kept_pixels(item.kept["video"], self.family.facts.factors)
+            kept = spread_cells(item.kept["video"], self.family.facts.factors)
             made = composed_pictures(made, given[Role.TARGET], kept) if self.showing.composite else made
+        if Role.START in given and self.showing.composite:
+            made = torch.cat([given[Role.START], made[1:]])
         self._write_video(self._pictures[index], made, None if heard is None else heard.made, heard)
         path = self._inputs[index]
         shown = given_pictures(self.terms, given, kept)

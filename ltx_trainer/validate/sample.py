@@ -14,6 +14,7 @@ from ltx_trainer.artifacts import Role
 from ltx_trainer.conditions import Terms
 from ltx_trainer.conditions.streams import Latents, make_streams
 from ltx_trainer.diffusion import Stream, audio_latents, audio_tokens, video_latents, video_tokens
+from ltx_trainer.geometry import num_audio_tokens
 from ltx_trainer.models.family import Family
 from ltx_trainer.validate.denoise import Prompt, denoise
 from ltx_trainer.validate.sampling import Sampling
@@ -125,6 +126,6 @@ def _target_sizes(family: Family, terms: Terms, count: int, *, with_audio: bool)
         grid = terms.shape.latent_grid(facts.factors)
         sizes["video"] = (count, facts.video_channels, grid.frames, grid.rows, grid.columns)
     if with_audio and facts.audio is not None:
-        num_tokens = round(terms.duration_seconds * facts.audio.tokens_per_second)
+        num_tokens = num_audio_tokens(terms.duration_seconds, facts.audio.tokens_per_second)
         sizes["audio"] = (count, facts.audio.latent_channels, num_tokens, facts.audio.latent_mel_bins)
     return sizes

@@ -14,7 +14,6 @@ from torch.nn import functional
 
 from ltx_trainer.artifacts import Role
 from ltx_trainer.conditions import Terms
-from ltx_trainer.geometry import ScaleFactors
 
 GREY = 128
 """Shown where nothing is given."""
@@ -24,17 +23,6 @@ FADE_SECONDS = 0.01
 
 HELD_SECONDS = 0.5
 """For which a keyframe is shown at most."""
-
-
-def kept_pixels(cells: Tensor, factors: ScaleFactors) -> Tensor:
-    """Spread cells `[f h w]` over the pixels that they stand for `[frames height width]`.
-
-    Latent frame 0 stands for frame 0, each other one for a group of `factors.frames`.
-    """
-    groups = torch.full((len(cells),), factors.frames)
-    groups[0] = 1
-    wide = cells.repeat_interleave(factors.rows, dim=1).repeat_interleave(factors.columns, dim=2)
-    return wide.repeat_interleave(groups, dim=0)
 
 
 def composed_pictures(made: Tensor, own: Tensor, kept: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from ltx_trainer.atomic import whole_file
 from ltx_trainer.conditions.streams import make_streams
 from ltx_trainer.config.request import NEGATIVE_PROMPT
 from ltx_trainer.diffusion import GuidanceScales, ModelStream, Stream, add_noise, flow_loss
-from ltx_trainer.geometry import ClipShape, FrameSize
+from ltx_trainer.geometry import ClipShape, FrameSize, num_audio_tokens
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.miniature import MAX_TEXT_TOKENS
 from ltx_trainer.prepare.sound import PEAK
@@ -189,7 +189,7 @@ def encode(family: Family, scenes: Sequence[world.Scene], bucket: Bucket, device
     """Draw, sing and encode scenes as the engine does."""
     shape, facts = bucket.shape, family.facts.audio
     assert facts is not None
-    num_tokens = shape.num_audio_tokens(facts.tokens_per_second)
+    num_tokens = num_audio_tokens(shape.duration_seconds, facts.tokens_per_second)
     num_samples = round(bucket.num_frames / bucket.frame_rate * facts.rate_hz)
     with family.video_codec(device) as codec:
         frames = (world.render(scene, SIDE, SIDE, bucket.num_frames) for scene in scenes)

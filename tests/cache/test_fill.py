@@ -26,7 +26,7 @@ from ltx_trainer.cache.store import TensorStore
 from ltx_trainer.config import Settings
 from ltx_trainer.digests import FileDigests
 from ltx_trainer.errors import DatasetError, MediaError, ModelError, OutOfResources
-from ltx_trainer.geometry import ClipShape, FrameSize
+from ltx_trainer.geometry import ClipShape, FrameSize, num_audio_tokens
 from ltx_trainer.media import decode_audio
 from ltx_trainer.models import read_model
 from ltx_trainer.models.family import Family, open_family
@@ -86,7 +86,8 @@ def test_every_tensor_has_the_shape_that_training_expects(fill: Any, make_clip: 
     prompt = load_file(example.prompt)
 
     assert video.shape == (facts.video_channels, 3, 8, 12)
-    assert audio.shape[1] == example.shape.num_audio_tokens(facts.audio.tokens_per_second) == 9
+    duration_seconds = example.shape.duration_seconds
+    assert audio.shape[1] == num_audio_tokens(duration_seconds, facts.audio.tokens_per_second) == 9
     assert audio.shape == (facts.audio.latent_channels, 9, facts.audio.latent_mel_bins)
     assert {name: len(tensor) for name, tensor in prompt.items()} == dict.fromkeys(("video", "audio"), 64)
     assert video.dtype == audio.dtype == torch.float32
@@ -325,16 +326,26 @@ def test_a_still_is_compressed_as_its_preview_asks(fill: Any, make_clip: Any, st
     assert not torch.allclose(one, other, atol=0.1)
 
 
-@pytest.mark.parametrize("role", [Role.TARGET, Role.START])
-def test_pictures_that_are_trained_on_are_not_compressed(fill: Any, make_clip: Any, still: Footage, role: Role) -> None:
-    clip = make_clip()
-    clip = replace(clip, footage={**clip.footage, role: still})
+def test_a_still_that_is_the_target_is_not_compressed(fill: Any, make_clip: Any, still: Footage) -> None:
+    clip = replace(make_clip(), footage={Role.TARGET: still})
 
     as_it_is, lossy = (fill(clip, previews=[preview_of("a fox", start=still)], still_crf=crf) for crf in (None, 51))
 
     assert as_it_is.examples == lossy.examples
-    assert as_it_is.examples[0].media.video[role] == as_it_is.previews[0].media.video[Role.START]
+    assert as_it_is.examples[0].media.video[Role.TARGET] == as_it_is.previews[0].media.video[Role.START]
     assert as_it_is.previews[0].media.video[Role.START] != lossy.previews[0].media.video[Role.START]
+
+
+def test_a_start_is_compressed_in_training_as_in_previews(fill: Any, make_clip: Any, still: Footage) -> None:
+    clip = make_clip()
+    clip = replace(clip, footage={**clip.footage, Role.START: still})
+
+    as_it_is, lossy = (fill(clip, previews=[preview_of("a fox", start=still)], still_crf=crf) for crf in (None, 51))
+
+    for cached in (as_it_is, lossy):
+        assert cached.examples[0].media.video[Role.START] == cached.previews[0].media.video[Role.START]
+    assert as_it_is.examples[0].media.video[Role.START] != lossy.examples[0].media.video[Role.START]
+    assert as_it_is.examples[0].media.video[Role.TARGET] == lossy.examples[0].media.video[Role.TARGET]
 
 
 def test_a_video_of_a_preview_is_not_compressed(fill: Any, make_clip: Any) -> None:
@@ -492,17 +503,31 @@ def test_the_canvas_of_a_mask_enters_and_the_rate_of_its_clip_does_not(
     assert len({plain, mask_file(canvas=FrameSize(64, 64)), mask_file(canvas=FrameSize(64, 96))}) == 3
 
 
-@pytest.mark.parametrize(("rows", "said"), [(NOWHERE, "black at every pixel"), (EVERYWHERE, "leaves no cell")])
-def test_a_clip_whose_mask_keeps_all_or_nothing_is_left_out_whole(
+@pytest.mark.parametrize(
+    ("rows", "said"), [(NOWHERE, "the mask is black at every pixel"), (EVERYWHERE, "the mask leaves no cell of 8x8")]
+)
+def test_a_mask_that_keeps_all_or_nothing_ends_the_run_before_anything_else_is_encoded(
     fill: Any, make_clip: Any, make_mask: Any, cache_folder: Path, rows: slice, said: str
 ) -> None:
     bad = with_mask(make_clip("a"), make_mask("m.png", rows, EVERYWHERE))
 
-    cached = fill(bad, make_clip("b"))
+    with pytest.raises(DatasetError, match=f"^a: {said}"):
+        fill(make_clip("b"), bad)
+
+    assert not tensors_in(cache_folder)
+
+
+def test_a_clip_whose_mask_cannot_be_read_is_left_out_whole(
+    fill: Any, make_clip: Any, make_mask: Any, cache_folder: Path
+) -> None:
+    mask = make_mask("m.png", LEFT, EVERYWHERE)
+    cut_short(mask.source)
+
+    cached = fill(with_mask(make_clip("a"), mask), make_clip("b"))
 
     assert [example.name for example in cached.examples] == ["b"]
     assert [item.name for item in cached.left_out] == ["a"]
-    assert said in cached.left_out[0].reason
+    assert "m.png has changed" in cached.left_out[0].reason
     # Its pictures were not even encoded.
     assert len([path for path in tensors_in(cache_folder) if path.parts[-3] == "video"]) == 1
 
@@ -510,7 +535,7 @@ def test_a_clip_whose_mask_keeps_all_or_nothing_is_left_out_whole(
 def test_a_mask_of_a_preview_that_keeps_nothing_ends_the_run(fill: Any, make_clip: Any, make_mask: Any) -> None:
     mask = make_mask("m.png", EVERYWHERE, EVERYWHERE)
 
-    with pytest.raises(MediaError, match=r"^input\.validation\.0: the mask leaves no cell of 8x8 pixels"):
+    with pytest.raises(DatasetError, match=r"^input\.validation\.0: the mask leaves no cell of 8x8 pixels"):
         fill(make_clip(), previews=[preview_of("a fox", mask=mask)])
 
 

@@ -18,7 +18,7 @@ from ltx_trainer.conditions import Terms, terms_of
 from ltx_trainer.conditions.streams import make_streams
 from ltx_trainer.diffusion import Stream, add_noise, audio_tokens, video_tokens
 from ltx_trainer.geometry import ClipShape, FrameSize, ScaleFactors
-from tests.conditions.fake_family import FakeFamily, mode_of, random_latents, request_of, shape_of
+from tests.conditions.fake_family import AUDIO, FakeFamily, mode_of, random_latents, request_of, shape_of
 
 FACTORS = ScaleFactors(4, 16, 8)
 SIGMA = 0.75
@@ -312,3 +312,13 @@ def test_generated_seconds_of_sound_are_the_tokens_that_they_touch(
     streams, _, _ = streams_of(family, "audio-inpaint", None, with_audio=True, audio_duration_seconds=0.5, ranges=exact)
 
     assert levels(streams["audio"]) == [SIGMA if token in generated else 0 for token in range(12)]
+
+
+def test_the_tokens_in_a_span_are_counted_by_the_bounds_that_the_model_sees(family: FakeFamily) -> None:
+    duration = Fraction(1, 2)
+    bounds = family.audio_coordinates(12)[0]
+    for index, (begin, end) in enumerate((bounds * 100).round().int().tolist()):
+        for span, is_within in (((begin, end), index < 11), ((begin, end - 1), False), ((begin + 1, end), False)):
+            seconds = Fraction(span[0], 100), Fraction(span[1], 100)
+            expected = [is_within and number == index for number in range(12)]
+            assert AUDIO.grid.tokens_within(seconds, 12, duration) == expected

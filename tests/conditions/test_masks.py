@@ -2,27 +2,28 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
-from ltx_trainer.conditions.masks import kept_cells
+from ltx_trainer.conditions.masks import kept_cells, spread_cells
 from ltx_trainer.errors import GeometryError, MediaError
 from ltx_trainer.geometry import ScaleFactors
 
 FACTORS = ScaleFactors(4, 2, 2)
-WHITE = 255
 
 
 @pytest.fixture
 def mask() -> Tensor:
-    """Nine black frames of 4 x 6 pixels: three latent frames of 2 x 3 cells."""
-    return torch.zeros(9, 4, 6, 3, dtype=torch.uint8)
+    """No white in nine frames of 4 x 6 pixels: three latent frames of 2 x 3 cells."""
+    return torch.zeros(9, 4, 6, dtype=torch.bool)
 
 
 @pytest.mark.parametrize(
     ("frame", "latent_frame"), [(0, 0), (1, 1), (2, 1), (3, 1), (4, 1), (5, 2), (6, 2), (7, 2), (8, 2)]
 )
 def test_frame_0_is_a_group_of_its_own_and_the_others_go_by_four(mask: Tensor, frame: int, latent_frame: int) -> None:
-    mask[frame, 3, 2] = WHITE
+    mask[frame, 3, 2] = True
 
     kept = kept_cells(mask, FACTORS)
 
@@ -34,41 +35,28 @@ def test_frame_0_is_a_group_of_its_own_and_the_others_go_by_four(mask: Tensor, f
 
 def test_a_cell_is_kept_only_if_all_of_it_is_black(mask: Tensor) -> None:
     """Columns 1 to 4 are white: of the three columns of cells each is touched, but for the rows that stay black."""
-    mask[:, 1, 1:5] = WHITE
+    mask[:, 1, 1:5] = True
 
     assert torch.equal(kept_cells(mask, FACTORS)[0], torch.tensor([[False, False, False], [True, True, True]]))
 
 
 def test_black_thinner_than_a_cell_vanishes(mask: Tensor) -> None:
-    mask[:] = WHITE
-    mask[:, :, 3] = 0
-    mask[:, :2, :2] = 0
+    mask[:] = True
+    mask[:, :, 3] = False
+    mask[:, :2, :2] = False
 
     kept = kept_cells(mask, FACTORS)
 
     assert torch.equal(kept[1], torch.tensor([[True, False, False], [False, False, False]]))
 
 
-@pytest.mark.parametrize(
-    ("grey", "is_kept"),
-    [((127, 127, 127), True), ((128, 128, 128), False), ((255, 126, 0), True), ((255, 129, 0), False)],
-)
-def test_grey_is_white_from_half_on(mask: Tensor, grey: tuple[int, int, int], is_kept: bool) -> None:
-    mask[0, 0, 0] = torch.tensor(grey, dtype=torch.uint8)
-    mask[0, 3, 5] = WHITE
-
-    assert bool(kept_cells(mask, FACTORS)[0, 0, 0]) is is_kept
-
-
 def test_a_mask_without_white_is_refused(mask: Tensor) -> None:
-    mask[:] = 127
-
     with pytest.raises(MediaError, match="the mask is black at every pixel, which leaves nothing to generate"):
         kept_cells(mask, FACTORS)
 
 
 def test_a_mask_without_a_black_cell_is_refused(mask: Tensor) -> None:
-    mask[:, ::2, ::2] = WHITE
+    mask[:, ::2, ::2] = True
 
     with pytest.raises(MediaError, match="the mask leaves no cell of 2x2 pixels and 4 frames black"):
         kept_cells(mask, FACTORS)
@@ -77,3 +65,29 @@ def test_a_mask_without_a_black_cell_is_refused(mask: Tensor) -> None:
 def test_a_mask_of_a_length_that_the_model_does_not_take_is_refused(mask: Tensor) -> None:
     with pytest.raises(GeometryError, match=r"8 frames do not fit this model.* 5 or 9"):
         kept_cells(mask[:8], FACTORS)
+
+
+def test_a_cell_stands_for_frame_0_alone_or_a_whole_group_of_its_pixels() -> None:
+    cells = torch.zeros(3, 2, 2, dtype=torch.bool)
+    cells[0, 0, 0] = cells[1, 1, 1] = True
+
+    pixels = spread_cells(cells, ScaleFactors(4, 2, 3))
+
+    assert pixels.shape == (9, 4, 6)
+    assert pixels[0, :2, :3].all()
+    assert pixels[1:5, 2:, 3:].all()
+    assert pixels.sum() == 2 * 3 + 4 * 2 * 3
+
+
+@given(
+    factors=st.builds(ScaleFactors, st.integers(1, 4), st.integers(1, 3), st.integers(1, 3)),
+    size=st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(2, 3)),
+    seed=st.integers(0, 2**31),
+)
+def test_cells_spread_over_pixels_as_a_mask_are_those_cells_again(
+    factors: ScaleFactors, size: tuple[int, int, int], seed: int
+) -> None:
+    kept = torch.rand(size, generator=torch.Generator().manual_seed(seed)) < 0.5
+    kept[0, 0, :2] = torch.tensor([True, False])
+
+    assert torch.equal(kept_cells(~spread_cells(kept, factors), factors), kept)

@@ -1,24 +1,24 @@
 """What holds for every row of the table of modes, at any geometry and with any scale factors."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise, product
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 from ltx_trainer.artifacts import Role
 from ltx_trainer.conditions import terms_of
 from ltx_trainer.conditions.streams import Latents, make_streams
-from ltx_trainer.diffusion import GuidanceScales, Stream, audio_tokens, generated_stream, video_tokens
+from ltx_trainer.diffusion import GuidanceScales, Stream, audio_tokens, video_tokens
 from ltx_trainer.geometry import ClipShape, FrameSize, ScaleFactors
 from ltx_trainer.modes import MODES, Condition, Mode, Presence
 from ltx_trainer.train.batch import Batch
 from ltx_trainer.train.step import draw_noise, losses_at
-from ltx_trainer.validate import Sampling
+from ltx_trainer.validate import Sampling, given_streams
 from ltx_trainer.validate.denoise import denoise
 from tests.conditions.fake_family import FakeFamily, random_latents, request_of
 
@@ -101,20 +101,27 @@ class Case:
     def trained(self) -> dict[str, Stream]:
         return make_streams(self.family, self.terms, self.latents, self.first_frame)
 
+    def trained_as_sampled(self) -> dict[str, Stream]:
+        """Make the streams of training of samples that are given what an item is: a first frame always or never."""
+        shows_start = torch.full((self.count,), Role.START in self.item().video)
+        return make_streams(self.family, self.terms, self.latents, None if self.first_frame is None else shows_start)
+
     def sampled(self) -> dict[str, Stream]:
-        """Make the streams of sampling: what is not given of a target is unknown, and stands at 0."""
-        masks = {name: stream.given[:, : stream.num_target] for name, stream in self.trained().items()}
-        video, audio = dict(self.latents.video), dict(self.latents.audio)
-        for name, latents in (("video", video), ("audio", audio)):
-            if name in masks and name not in self.terms.frozen:
-                latents[Role.TARGET] = _only(latents[Role.TARGET], masks[name])
-        return make_streams(self.family, self.terms, replace(self.latents, video=video, audio=audio), self.first_frame)
+        return given_streams(
+            self.family, self.terms, self.item(), self.count, with_audio=Role.TARGET in self.latents.audio
+        )
 
-
-def _only(latents: Tensor, given: Tensor) -> Tensor:
-    """Take away what is not given of latents `[b c f h w]` or `[b c t m]`."""
-    kept = given.view(len(given), 1, *latents.shape[2:]) if latents.ndim == 5 else given[:, None, :, None]
-    return torch.where(kept, latents, 0.0)
+    def item(self) -> Latents:
+        """Take what a validation item of the mode holds: no target where that is made whole."""
+        held = {field.role for field in self.mode.item_fields}
+        video = {role: latents for role, latents in self.latents.video.items() if role in held}
+        if self.first_frame is not None and Role.START in held:
+            video[Role.START] = self.latents.video[Role.TARGET][:, :, :1]
+        extends = {Condition.PREFIX, Condition.SUFFIX} & set(self.mode.conditions)
+        has_sound = Role.SOUND in held or (Role.TARGET in held and (extends or not self.mode.has_video))
+        heard = held - {Role.TARGET} | ({Role.TARGET} if has_sound else set())
+        audio = {role: latents for role, latents in self.latents.audio.items() if role in heard}
+        return Latents(video, audio, self.latents.ranges)
 
 
 @every_mode
@@ -122,11 +129,12 @@ def _only(latents: Tensor, given: Tensor) -> Tensor:
 @given(data=st.data())
 def test_sampling_leaves_given_tokens_bit_equal(mode: Mode, data: st.DataObject) -> None:
     case = Case(mode, data)
-    trained, streams = case.trained(), case.sampled()
+    trained, streams = case.trained_as_sampled(), case.sampled()
     noise = draw_noise(streams, case.generator)
 
     clean = denoise(case.family, nn.Identity(), streams, noise, {}, {}, SAMPLING)
 
+    assert clean.keys() == trained.keys()
     assert any(not stream.given.all() for stream in trained.values())
     for name, stream in trained.items():
         assert torch.equal(clean[name][stream.given], stream.clean[stream.given])
@@ -144,15 +152,16 @@ def test_given_tokens_are_clean_at_timestep_0_in_training_and_in_sampling(mode: 
     losses_at(case.family, nn.Identity(), Batch((), trained, {}), sigma, draw_noise(trained, case.generator))
     denoise(case.family, nn.Identity(), sampled, draw_noise(sampled, case.generator), {}, {}, SAMPLING)
 
-    for seen in case.family.seen:
-        assert seen.streams.keys() == trained.keys()
-        for name, stream in trained.items():
+    in_training, *in_sampling = case.family.seen
+    assert in_sampling
+    for seen, streams in ((in_training, trained), *((each, case.trained_as_sampled()) for each in in_sampling)):
+        assert seen.streams.keys() == streams.keys()
+        for name, stream in streams.items():
             found = seen.streams[name]
             assert torch.equal(found.tokens[stream.given], stream.clean[stream.given])
             assert (found.timesteps[stream.given] == 0).all()
             assert (found.timesteps[~stream.given] > 0).all()
             assert (found.sigma == 0).all() == (name in case.terms.frozen)
-            assert torch.equal(found.coordinates, stream.coordinates)
 
 
 @every_mode
@@ -183,38 +192,78 @@ def test_given_tokens_have_no_loss_and_no_gradient(mode: Mode, data: st.DataObje
 @every_mode
 @few
 @given(data=st.data())
-def test_the_target_stands_where_plain_sampling_has_it_and_joined_tokens_come_last(
+def test_tokens_stand_where_plain_arithmetic_puts_them_in_training_and_in_sampling(
+    mode: Mode, data: st.DataObject
+) -> None:
+    case = Case(mode, data)
+
+    for streams in (case.trained(), case.sampled()):
+        for name, stream in streams.items():
+            bounds = video_bounds(case) if name == "video" else audio_bounds(case)
+            expected = torch.tensor([[[float(edge) for edge in axis] for axis in token] for token in bounds])
+            found = stream.coordinates.expand(case.count, -1, -1, -1)
+            expected = expected.transpose(0, 1).expand(case.count, -1, -1, -1)
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@every_mode
+@few
+@given(data=st.data())
+def test_what_is_generated_of_the_target_is_learned_as_it_is_and_joined_tokens_come_last(
     mode: Mode, data: st.DataObject
 ) -> None:
     case = Case(mode, data)
 
     for name, stream in case.trained().items():
-        plain = plain_stream(case, name)
-        target = stream.num_target
-        assert torch.equal(stream.coordinates[:, :, :target], plain.coordinates)
-        assert plain.clean.shape == stream.clean[:, :target].shape
-        assert stream.given[:, target:].all()
-        assert stream.num_joined == num_joined(case.latents, name)
-        own = ~stream.given[:, :target]
-        assert torch.equal(stream.clean[:, :target][own], plain.clean[own])
+        latents = case.latents.video if name == "video" else case.latents.audio
+        plain = (video_tokens if name == "video" else audio_tokens)(latents[Role.TARGET])
+        own = ~stream.given[:, : stream.num_target]
+        assert plain.shape == stream.clean[:, : stream.num_target].shape
+        assert torch.equal(stream.clean[:, : stream.num_target][own], plain[own])
+        assert stream.given[:, stream.num_target :].all()
 
 
-def plain_stream(case: Case, name: str) -> Stream:
-    """Make the stream that there would be without any condition."""
-    if name == "video":
-        assert case.terms.shape is not None
-        coordinates = case.family.video_coordinates(case.terms.shape)
-        return generated_stream(video_tokens(case.latents.video[Role.TARGET]), coordinates)
-    num_tokens = round(case.terms.duration_seconds * 25)
-    return generated_stream(audio_tokens(case.latents.audio[Role.TARGET]), case.family.audio_coordinates(num_tokens))
+Bounds = list[tuple[tuple[Fraction, Fraction], ...]]
+"""Begin and end on each axis of each token."""
 
 
-def num_joined(latents: Latents, name: str) -> int:
-    """Count the latent cells of what is given beside the target."""
-    beside: Mapping[Role, Tensor] = latents.video if name == "video" else latents.audio
-    inside = (Role.TARGET, Role.START, Role.MASK)
-    sizes = {role: value[0, 0].numel() if name == "video" else value.shape[2] for role, value in beside.items()}
-    return sum(size for role, size in sizes.items() if role not in inside)
+def video_bounds(case: Case) -> Bounds:
+    """Give the seconds, rows and columns of the target's tokens and of those joined to them."""
+    assert case.terms.shape is not None
+    shape, factors = case.terms.shape, case.family.factors
+    bounds = cells(shape.num_frames, shape.size, factors, shape.frame_rate)
+    if Role.REFERENCE in case.latents.video:
+        space, time = case.terms.reference_space, case.terms.reference_time
+        # Its frame k is frame time * k of the target, and its pixels are as many of the target's.
+        wide = ScaleFactors(factors.frames * time, factors.rows * space, factors.columns * space)
+        bounds += cells(shape.num_frames, shape.size, wide, shape.frame_rate)
+    last = shape.num_frames - 1
+    frames = {Role.FIRST_KEYFRAME: 0, Role.MIDDLE_KEYFRAME: last // 2, Role.LAST_KEYFRAME: last}
+    for role, frame in frames.items():
+        if role in case.latents.video:
+            still = cells(1, shape.size, factors, shape.frame_rate)
+            moment = (frame / shape.frame_rate, (frame + 1) / shape.frame_rate)
+            bounds += [(moment, rows, columns) for _, rows, columns in still]
+    return bounds
+
+
+def cells(num_frames: int, size: FrameSize, factors: ScaleFactors, rate: Fraction) -> Bounds:
+    """Give the bounds of the cells of a clip, columns running fastest."""
+    edges = [0, *range(1, num_frames + 1, factors.frames)]
+    times = [(begin / rate, end / rate) for begin, end in pairwise(edges)]
+    return list(product(times, _steps(size.height, factors.rows), _steps(size.width, factors.columns)))
+
+
+def _steps(whole: int, step: int) -> list[tuple[Fraction, Fraction]]:
+    return [(Fraction(begin), Fraction(begin + step)) for begin in range(0, whole, step)]
+
+
+def audio_bounds(case: Case) -> Bounds:
+    """Give the seconds of the target's tokens, and then of the reference's: the first of 10 ms, the others of 40."""
+    count = round(case.terms.duration_seconds * 25)
+    edges = [Fraction(hop, 100) for hop in (0, *range(1, 4 * count, 4))]
+    own: Bounds = [(span,) for span in pairwise(edges)]
+    return own * (1 + (Role.REFERENCE_SOUND in case.latents.audio))
 
 
 def test_every_condition_of_the_table_is_met() -> None:

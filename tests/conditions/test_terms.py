@@ -95,6 +95,7 @@ def test_a_kept_rectangle_of_whole_rows_is_not_the_whole_frame() -> None:
         (113, REAL, [1, 2, 7]),
         (121, REAL, [1, 3, 5]),
         (17, FINER, [1, 2, 4]),
+        (1, REAL, [1]),
     ],
 )
 def test_temporal_factors_that_do_not_divide_the_frames_are_refused_with_those_that_do(

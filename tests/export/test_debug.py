@@ -21,7 +21,15 @@ from ltx_trainer.config import Settings
 from ltx_trainer.errors import MediaError, OutOfResources
 from ltx_trainer.export import write_debug_dataset
 from ltx_trainer.geometry import midpoint_times
-from ltx_trainer.media import decode_audio, decode_frames, read_pictures, read_sound, write_exact_audio, write_video
+from ltx_trainer.media import (
+    decode_audio,
+    decode_frames,
+    read_mask,
+    read_pictures,
+    read_sound,
+    write_exact_audio,
+    write_video,
+)
 from ltx_trainer.models.family import Family
 from ltx_trainer.modes import ENDPOINT, Mode
 from ltx_trainer.pipeline import Space, look
@@ -419,14 +427,15 @@ def test_the_archive_of_a_mode_is_laid_out_as_it_takes_it_and_gives_the_same_cli
         }
         assert before.soundtrack.keys() == after.soundtrack.keys()
         for role, footage in before.footage.items():
-            seen, seen_again = read_pictures(footage).astype(int), read_pictures(after.footage[role])
             if role is Role.MASK:
                 kept, kept_again = (
-                    kept_cells(torch.from_numpy(pixels.astype(np.uint8)), family.facts.factors)
-                    for pixels in (seen, seen_again)
+                    kept_cells(torch.from_numpy(read_mask(item)), family.facts.factors)
+                    for item in (footage, after.footage[role])
                 )
                 assert torch.equal(kept, kept_again)
-            elif source == "sources":
+                continue
+            seen, seen_again = read_pictures(footage).astype(int), read_pictures(after.footage[role])
+            if source == "sources":
                 assert np.abs(seen - seen_again).mean() < 1.5, role
         for role, track in before.soundtrack.items() if source == "sources" and not before.footage else ():
             heard, heard_again = read_sound(track, 16000), read_sound(after.soundtrack[role], 16000)

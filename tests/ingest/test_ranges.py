@@ -65,6 +65,7 @@ def test_each_example_of_a_packed_tar_gets_its_own_ranges(mode: Mode, tmp_path: 
         (b'[["1", "2"]]', r"\['1', '2'\] is not a range"),
         (b"[[false, true]]", r"\[False, True\] is not a range"),
         (b"[[0, Infinity]]", r"\[0, inf\] is not a range"),
+        (b"[[0, 1" + b"0" * 400 + b"]]", r"\[0, 10+\] is not a range"),
         (b"[[1.0, 2.0], [4.0, 3.5]]", r"\[4\.0, 3\.5\] ends before it begins; \[3\.5, 4\.0\] would work"),
         (b"[[1.0, 1.0]]", r"\[1\.0, 1\.0\] is empty"),
         (b"[[-0.5, 1.0]]", r"\[-0\.5, 1\.0\] begins before 0"),

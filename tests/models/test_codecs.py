@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKLLTX2Audio, AutoencoderKLLTX2Video, LTX2Pipeline
 
 from ltx_trainer.errors import GeometryError
-from ltx_trainer.geometry import ClipShape, FrameSize
+from ltx_trainer.geometry import ClipShape, FrameSize, num_audio_tokens
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.log_mel import log_mel
 
@@ -65,7 +65,7 @@ def test_sound_is_cut_to_the_length_that_the_sampler_asks_for(
     assert audio is not None
     clip = ClipShape(num_frames, FrameSize(64, 64), frame_rate)
     samples = torch.rand(2, int(clip.duration_seconds * audio.rate_hz), generator=generator) - 0.5
-    num_tokens = clip.num_audio_tokens(audio.tokens_per_second)
+    num_tokens = num_audio_tokens(clip.duration_seconds, audio.tokens_per_second)
 
     with family.audio_codec(CPU) as codec:
         latents = codec.encode(samples, num_tokens)

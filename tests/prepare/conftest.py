@@ -13,7 +13,7 @@ from PIL import Image
 from ltx_trainer.artifacts import Clips, Example, Footage, Manifest, Role, SourceFile
 from ltx_trainer.conditions import terms_of
 from ltx_trainer.config import Request
-from ltx_trainer.geometry import ClipShape, FrameSize, ScaleFactors, midpoint_times
+from ltx_trainer.geometry import ClipShape, FrameSize, ScaleFactors, SoundGrid, midpoint_times
 from ltx_trainer.media import write_audio, write_video
 from ltx_trainer.modes import KINDS, MODES, Mode
 from ltx_trainer.prepare import prepare_clips
@@ -21,6 +21,7 @@ from ltx_trainer.prepare import prepare_clips
 SIDE = 32
 RATE_HZ = 16000
 FACTORS = ScaleFactors(8, 32, 32)
+GRID = SoundGrid(Fraction(100), 4)
 
 
 @pytest.fixture
@@ -55,6 +56,19 @@ def make_numbered(tmp_path: Path) -> Callable[..., Path]:
         rows = np.where(bits, 235, 20).astype(np.uint8).repeat(side // 8, axis=1)
         pixels = np.broadcast_to(rows[:, None, :, None], (count, side, side, 3)).copy()
         write_video(path, pixels, Fraction(rate), audio=_tone(peak, count / Fraction(rate)), audio_rate_hz=RATE_HZ)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def make_film(tmp_path: Path) -> Callable[..., Path]:
+    """Give a function that writes 9 grey frames of a given size at 24 fps, and gives the path."""
+
+    def make(name: str, width: int, height: int) -> Path:
+        path = tmp_path / "media" / f"{name}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        write_video(path, np.full((9, height, width, 3), 90, np.uint8), Fraction(24))
         return path
 
     return make
@@ -170,6 +184,7 @@ def prepare(scans: Path) -> Callable[..., Clips]:
             Manifest(examples, ()),
             scans,
             audio_rate_hz=audio_rate_hz,
+            sound_grid=None if audio_rate_hz is None else GRID,
             frames_factor=FACTORS.frames,
         )
 

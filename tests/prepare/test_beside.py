@@ -10,7 +10,7 @@ from PIL import Image
 
 from ltx_trainer.artifacts import KEYFRAMES, Clip, Clips, Example, Footage, MediaKind, Role
 from ltx_trainer.geometry import FrameSize
-from ltx_trainer.media import read_pictures
+from ltx_trainer.media import read_mask, read_pictures
 from tests.prepare.conftest import read_numbers, times_of
 
 Prepare = Callable[..., Clips]
@@ -114,7 +114,8 @@ def test_a_mask_takes_the_crop_and_the_shape_of_its_clip(
     mask = footage[Role.MASK]
     assert mask.canvas == FrameSize(48, 48)
     assert mask.shape == footage[Role.TARGET].shape
-    assert read_pictures(mask).shape == (9, 32, 32, 3)
+    assert read_mask(mask).all()
+    assert read_mask(mask).shape == (9, 32, 32)
 
 
 def test_a_start_is_one_picture_an_image_or_the_first_frame_of_a_video(
@@ -157,6 +158,22 @@ def test_a_reference_may_lack_less_than_half_a_frame(
     (left_out,) = clips.left_out
     assert left_out.name == "short"
     assert left_out.reason == "needs 0.375 s from 0 s on, and its reference r17.mp4 lasts 0.354 s"
+
+
+def test_a_reference_of_another_aspect_leaves_its_example_out_with_both_sizes(
+    prepare: Prepare, make_film: Make, as_example: AsExample
+) -> None:
+    # At 32x32 the targets lose 8 columns on each side; the references 9, 9.3, and 16 rows.
+    alike = as_example(make_film("alike", 96, 64), reference=make_film("r", 50, 32))
+    wider = as_example(make_film("wider", 96, 64), reference=make_film("w", 76, 48))
+    upright = as_example(make_film("upright", 96, 64), reference=make_film("u", 32, 64))
+    clips = prepare(alike, wider, upright, mode="v2v")
+    assert [clip.name for clip in clips.clips] == ["alike"]
+    rule = "they would lose other edges, and not show the same places. Give both one aspect ratio"
+    assert [(item.name, item.reason) for item in clips.left_out] == [
+        ("upright", f"is 96x64 and its reference u.mp4 32x64: at 32x32 {rule}"),
+        ("wider", f"is 96x64 and its reference w.mp4 76x48: at 32x32 {rule}"),
+    ]
 
 
 @pytest.mark.parametrize(("mode", "role"), [("v2v", "reference"), ("inpaint", "mask"), ("a2v", "start")])

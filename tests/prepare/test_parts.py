@@ -132,15 +132,36 @@ def test_the_ranges_of_a_sound_are_cut_with_it(prepare: Prepare, ranged: Ranged)
         "a#part-002": ((Fraction(0), quarter),),
         "a#part-004": ((2 * quarter, 3 * quarter),),
     }
-    reason = "has none of its ranges from 2 to 3 s, so nothing of it would be generated"
+    reason = "none of the ranges lies in what is taken, 2 to 3 s: nothing would be generated."
     assert clips.left_out == (LeftOut("a#part-003", reason),)
 
 
 def test_a_part_of_which_nothing_is_kept_is_left_out(prepare: Prepare, ranged: Ranged) -> None:
     fields = {"audio_duration_seconds": 1, "split_input_duration_threshold": 1}
-    clips = prepare(ranged("a", 3, (0.5, 1.5), (1.5, 2.5)), mode="audio-inpaint", **fields)
+    # Of the second part 30 ms are kept, less than a token.
+    clips = prepare(ranged("a", 3, (0.5, 1.5), (1.53, 2.5)), mode="audio-inpaint", **fields)
     assert list(heard(clips)) == ["a#part-001", "a#part-003"]
-    assert clips.left_out == (LeftOut("a#part-002", "lies in its ranges whole, which leaves nothing of it kept"),)
+    (left_out,) = clips.left_out
+    assert left_out.name == "a#part-002"
+    assert left_out.reason.startswith("the ranges leave no token of 0.04 s of the sound's 1 s whole")
+
+
+def test_ranges_must_leave_a_token_of_what_is_taken_of_a_sound(prepare: Prepare, ranged: Ranged) -> None:
+    fields = {"mode": "audio-inpaint", "audio_duration_seconds": 2}
+    # Hops 1 to 4 are token 1; hops 2 to 5 hold none whole.
+    prepare(ranged("good", 3, (0, 0.01), (0.05, 2.5)), **fields)
+    with pytest.raises(DatasetError, match=r"^bad: the ranges leave no token of 0\.04 s of the sound's 2 s whole"):
+        prepare(ranged("bad", 3, (0, 0.02), (0.06, 2.5)), **fields)
+    with pytest.raises(DatasetError, match=r"^late: none of the ranges lies in what is taken, 0 to 2 s"):
+        prepare(ranged("late", 3, (2.1, 2.5)), **fields)
+
+
+def test_tokens_are_counted_in_the_seconds_of_a_sound_that_is_stretched(prepare: Prepare, ranged: Ranged) -> None:
+    fields = {"mode": "audio-inpaint", "auto_scale_input": True, "audio_duration_seconds": 1}
+    # What is kept of 4 s is a quarter as long in the clip: hops 1 to 4, or 1 to 3.
+    prepare(ranged("good", 4, (0, 0.04), (0.2, 4)), **fields)
+    with pytest.raises(DatasetError, match=r"^bad: the ranges leave no token"):
+        prepare(ranged("bad", 4, (0, 0.04), (0.16, 4)), **fields)
 
 
 @pytest.mark.parametrize("preserve_pitch", [True, False])

@@ -14,7 +14,7 @@ from ltx_trainer.errors import ConfigError, MediaError
 from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.media import read_pictures, read_sound
 from ltx_trainer.prepare import prepare_previews, settle_previews
-from tests.prepare.conftest import FACTORS, RATE_HZ, mode_of, read_numbers, times_of
+from tests.prepare.conftest import FACTORS, GRID, RATE_HZ, mode_of, read_numbers, times_of
 
 Make = Callable[..., Path]
 Look = Callable[..., tuple[Preview, ...]]
@@ -41,7 +41,8 @@ def look(scans: Path, tmp_path: Path) -> Look:
         shape = ClipShape(num_frames, SIZE, Fraction(24)) if row.has_video else None
         terms = terms_of(row, request, FACTORS, shape, trained_size=None)
         find = lambda source, *, what: tmp_path / source  # noqa: ARG005, E731
-        return prepare_previews(request, row, terms, find, scans, audio_rate_hz=audio_rate_hz)
+        grid = None if audio_rate_hz is None else GRID
+        return prepare_previews(request, row, terms, find, scans, audio_rate_hz=audio_rate_hz, sound_grid=grid)
 
     return run
 
@@ -66,7 +67,7 @@ def test_every_file_is_found_with_the_name_of_its_field(make_image: Make, scans:
     items = [{"prompt": "a fox", "image_url": url} for url in ("https://host/a.png", None, "b.png")]
     request = Request.model_validate({"training_data_url": "data.zip", "validation": items})
     terms = terms_of(i2v, request, FACTORS, ClipShape(9, SIZE, Fraction(24)), trained_size=None)
-    first, second, third = prepare_previews(request, i2v, terms, find, scans, audio_rate_hz=None)
+    first, second, third = prepare_previews(request, i2v, terms, find, scans, audio_rate_hz=None, sound_grid=None)
 
     assert found == [
         ("https://host/a.png", "input.validation.0.image_url"),
@@ -158,11 +159,12 @@ def test_a_short_prefix_holds_its_last_frame_and_a_short_suffix_its_first(look: 
     assert not loud[1][: -pictured - 2000].any()
 
 
-def test_the_first_frames_of_a_long_input_are_extended(look: Look, make_numbered: Make) -> None:
-    item = {"video_url": make_numbered("a", 40)}
-    for mode, count in (("extend-prefix", 9), ("extend-suffix", 8)):
+def test_a_long_prefix_begins_with_its_video_and_a_long_suffix_ends_with_it(look: Look, make_numbered: Make) -> None:
+    item = {"video_url": make_numbered("a", 40, peak=0.5)}
+    for mode, count, first in (("extend-prefix", 9, 0), ("extend-suffix", 8, 23)):
         (preview,) = look(mode, item, num_frames=17, conditioning_frames=count)
-        assert numbers_of(preview.footage[Role.TARGET]) == list(range(17))
+        assert numbers_of(preview.footage[Role.TARGET]) == list(range(first, first + 17))
+        assert span_of(preview.soundtrack[Role.TARGET]) == ("a.mp4", Fraction(first, 24), Fraction(17, 24))
 
 
 @pytest.mark.parametrize(("mode", "count"), [("extend-prefix", 9), ("extend-suffix", 8)])
@@ -188,10 +190,10 @@ def test_a_short_sound_is_padded_with_silence_on_the_side_that_is_generated(
     assert loud.tolist() == ([True, True, True, False] if not begin else [False, True, True, True])
 
 
-@pytest.mark.parametrize("mode", ["audio-extend-prefix", "audio-extend-suffix"])
-def test_the_first_seconds_of_a_long_sound_are_extended(look: Look, make_sound: Make, mode: str) -> None:
+@pytest.mark.parametrize(("mode", "begin"), [("audio-extend-prefix", 0), ("audio-extend-suffix", 1)])
+def test_a_long_sound_is_extended_at_the_end_that_is_given(look: Look, make_sound: Make, mode: str, begin: int) -> None:
     (preview,) = look(mode, {"audio_url": make_sound("a", 3)}, audio_duration_seconds=2)
-    assert span_of(preview.soundtrack[Role.TARGET]) == ("a.wav", 0, 2)
+    assert span_of(preview.soundtrack[Role.TARGET]) == ("a.wav", begin, 2)
 
 
 def test_a_sound_that_is_shorter_than_what_is_given_of_it_is_refused(look: Look, make_sound: Make) -> None:
@@ -212,6 +214,29 @@ def test_seconds_that_are_generated_must_lie_inside_the_preview(look: Look, make
         look("audio-inpaint", {**item, "time_ranges": [[2.5, 3]]}, audio_duration_seconds=2)
     with pytest.raises(ConfigError, match="the ranges cover all 2 s of the sound"):
         look("audio-inpaint", {**item, "time_ranges": [[0, 1], [1, 2]]}, audio_duration_seconds=2)
+
+
+def test_seconds_that_are_generated_must_leave_a_token_of_the_preview(look: Look, make_sound: Make) -> None:
+    sound = make_sound("a", 4)
+    # Tokens of 40 ms: between the ranges lie hops 1 to 4, which are token 1, or hops 2 to 5, which are none.
+    whole = {"audio_url": sound, "time_ranges": [[0, 0.01], [0.05, 2]]}
+    look("audio-inpaint", whole, audio_duration_seconds=2)
+    none = {**whole, "time_ranges": [[0, 0.02], [0.06, 2]]}
+    message = r"validation\.1\.time_ranges: the ranges leave no token of 0\.04 s of the sound's 2 s whole"
+    with pytest.raises(ConfigError, match=message):
+        look("audio-inpaint", whole, none, audio_duration_seconds=2)
+
+
+def test_a_reference_of_another_aspect_than_its_video_is_refused(look: Look, make_film: Make) -> None:
+    video, mask = make_film("v", 96, 64), make_film("m", 64, 96)
+    # At 64x64 the video loses 16 columns on each side, the references 17 and 18.
+    alike, unlike = make_film("r", 98, 64), make_film("u", 50, 32)
+    item = {"video_url": video, "mask_url": mask}
+    look("v2v-masked", {**item, "reference_video_url": alike})
+    look("v2v", {"reference_video_url": unlike})
+    message = r"0\.reference_video_url: v\.mp4 is 96x64 and its reference u\.mp4 50x32: at 64x64 they would lose other"
+    with pytest.raises(ConfigError, match=message):
+        look("v2v-masked", {**item, "reference_video_url": unlike})
 
 
 @pytest.mark.parametrize(("mode", "field"), [("audio-inpaint", "audio_url"), ("a2a", "reference_audio_url")])

@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from ltx_trainer import media
 from ltx_trainer.artifacts import CachedMedia, CachedPreview, CachedSet, MediaKind, Render, Role
 from ltx_trainer.conditions import Terms, terms_of
+from ltx_trainer.conditions.masks import spread_cells
 from ltx_trainer.conditions.streams import Latents
 from ltx_trainer.config import Settings
 from ltx_trainer.diffusion import GuidanceScales
-from ltx_trainer.geometry import ClipShape, FrameSize
+from ltx_trainer.geometry import ClipShape, FrameSize, num_audio_tokens
 from ltx_trainer.models import ModelFacts
 from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
 from ltx_trainer.models.lora import attach_lora
 from ltx_trainer.models.ltx2 import Ltx2Family
 from ltx_trainer.modes import MODES, Condition, Mode, find_mode
 from ltx_trainer.validate import Sampling, Showing, as_tokens, given_streams, render_previews, sample, starting_noise
-from ltx_trainer.validate.shown import kept_pixels
 
 CPU = torch.device("cpu")
 SHAPE = ClipShape(17, FrameSize(64, 64), Fraction(24))
@@ -73,7 +73,7 @@ def given_for(mode: Mode, family: Family, terms: Terms) -> Latents:
         return torch.randn(1, facts.video_channels, grid.frames, grid.rows, grid.columns, generator=generator)
 
     def sound() -> Tensor:
-        count = round(terms.duration_seconds * hearing.tokens_per_second)
+        count = num_audio_tokens(terms.duration_seconds, hearing.tokens_per_second)
         return torch.randn(1, hearing.latent_channels, count, hearing.latent_mel_bins, generator=generator)
 
     still = ClipShape(1, SHAPE.size, SHAPE.frame_rate)
@@ -251,7 +251,7 @@ def test_a_mode_leaves_its_own_files_and_loads_no_codec_but_its_own(
     assert family.opened == opened
 
 
-@pytest.mark.parametrize("name", ["inpaint", "outpaint", "extend-prefix", "extend-suffix", "v2v-masked"])
+@pytest.mark.parametrize("name", ["inpaint", "outpaint", "extend-prefix", "extend-suffix", "v2v-masked", "i2v", "a2v"])
 def test_kept_pixels_are_the_inputs_round_trip_before_they_are_encoded(
     render: Callable[..., tuple[Render, Watched, Latents]], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -270,11 +270,14 @@ def test_kept_pixels_are_the_inputs_round_trip_before_they_are_encoded(
     plain = written["item-1.mp4"]
 
     with family.video_codec(CPU) as codec:
-        own = codec.decode(given.video[Role.TARGET][0])
+        source = given.video.get(Role.TARGET, given.video.get(Role.START))
+        assert source is not None
+        # Of a start still there is frame 0 alone, which is all that is compared of it.
+        own = codec.decode(source[0]).expand_as(plain)
     stream = given_streams(family, terms_for(mode_of(name), family), given, 1, with_audio=has_audio(mode_of(name)))
     grid = SHAPE.latent_grid(family.facts.factors)
     cells = stream["video"].given[0, : grid.num_tokens].view(grid.frames, grid.rows, grid.columns)
-    kept = kept_pixels(cells, family.facts.factors)
+    kept = spread_cells(cells, family.facts.factors)
     assert kept.any()
     assert not kept.all()
     assert torch.equal(shown[kept], own[kept])

@@ -17,7 +17,7 @@ from ltx_trainer.diffusion import (
     video_latents,
     video_tokens,
 )
-from ltx_trainer.geometry import ClipShape, FrameSize
+from ltx_trainer.geometry import ClipShape, FrameSize, num_audio_tokens
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import attach_lora
 from ltx_trainer.validate import Sampling, denoise
@@ -46,7 +46,7 @@ def noise(family: Family) -> dict[str, Tensor]:
     grid, audio = SHAPE.latent_grid(family.facts.factors), family.facts.audio
     assert audio is not None
     video = torch.randn(1, family.facts.video_channels, grid.frames, grid.rows, grid.columns, generator=generator)
-    steps = SHAPE.num_audio_tokens(audio.tokens_per_second)
+    steps = num_audio_tokens(SHAPE.duration_seconds, audio.tokens_per_second)
     sound = torch.randn(1, audio.latent_channels, steps, audio.latent_mel_bins, generator=generator)
     return {"video": video_tokens(video), "audio": audio_tokens(sound)}
 

@@ -8,14 +8,7 @@ import torch
 from ltx_trainer.artifacts import Role
 from ltx_trainer.conditions import Terms
 from ltx_trainer.geometry import ClipShape, FrameSize, ScaleFactors
-from ltx_trainer.validate.shown import (
-    GREY,
-    composed_pictures,
-    composed_sound,
-    given_pictures,
-    kept_pixels,
-    kept_samples,
-)
+from ltx_trainer.validate.shown import GREY, composed_pictures, composed_sound, given_pictures, kept_samples
 
 FACTORS = ScaleFactors(4, 2, 3)
 SHAPE = ClipShape(9, FrameSize(6, 4), Fraction(24))
@@ -25,18 +18,6 @@ def pixels(num_frames: int = 9, height: int = 4, width: int = 6, *, first: int =
     """Give frames of one level each: `first`, `first` + 1 and so on."""
     levels = torch.arange(first, first + num_frames, dtype=torch.uint8)
     return levels[:, None, None, None].expand(num_frames, height, width, 3)
-
-
-def test_a_kept_cell_keeps_frame_0_alone_or_a_whole_group_of_its_pixels() -> None:
-    cells = torch.zeros(3, 2, 2, dtype=torch.bool)
-    cells[0, 0, 0] = cells[1, 1, 1] = True
-
-    kept = kept_pixels(cells, FACTORS)
-
-    assert kept.shape == (9, 4, 6)
-    assert kept[0, :2, :3].all()
-    assert kept[1:5, 2:, 3:].all()
-    assert kept.sum() == 2 * 3 + 4 * 2 * 3
 
 
 def test_kept_pixels_are_the_inputs_own_and_the_others_as_they_were_made() -> None:
