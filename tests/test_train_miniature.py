@@ -224,7 +224,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch, *, twins: bool) -> tuple[list[world.S
     bucket = Bucket(9, 24, batch_size=8)
     pool = Pool(bucket, torch.zeros(len(scenes), 1, 2, 2, 2), torch.zeros(len(scenes), 1, 3, 2))
     family: Any = SimpleNamespace(
-        video_coordinates=lambda _: torch.zeros(3, 8, 2), audio_coordinates=lambda _: torch.zeros(1, 3, 2)
+        facts=SimpleNamespace(audio="some"),
+        video_coordinates=lambda _: torch.zeros(3, 8, 2),
+        audio_coordinates=lambda _: torch.zeros(1, 3, 2),
     )
     stage = Stage("some", RECIPE, seed=1, twins=twins, buckets=(bucket,))
     no_model: Any = None

@@ -311,7 +311,7 @@ def _fill_video(
     weights = cache.weights("vae")
 
     def task(role: Role, part: Footage) -> _Task[VideoCodec]:
-        crf = still_crf if part.source.kind is MediaKind.IMAGE else None
+        crf = still_crf if role in STILLS and part.source.kind is MediaKind.IMAGE else None
 
         def encode(codec: VideoCodec) -> dict[str, Tensor]:
             return {"latents": codec.encode(torch.from_numpy(media.read_pictures(part, still_crf=crf)))}
