@@ -381,7 +381,7 @@ class _Work:
         shows_input = self._inputs[index] is not None
         made, given, kept = codec.decode(item.latents["video"]), dict[Role, Tensor](), None
         if self._makes_pictures:
-            wanted = set(item.given.video) & {Role.TARGET, Role.START}
+            wanted = set(item.given.video) & {Role.TARGET, Role.START} if self.showing.composite else set[Role]()
             if shows_input:
                 wanted = set(item.given.video) - {Role.MASK}
             given = {role: codec.decode(item.given.video[role][0]) for role in sorted(wanted)}

@@ -98,7 +98,7 @@ def test_an_image_stands_untouched_in_the_first_frame_of_its_preview_and_changes
             step=0,
             base="miniature",
             device=CPU,
-            showing=Showing(beside_input=False),
+            showing=Showing(beside_input=False, composite=False),
         )
         files += [path.read_bytes() for path in render.items]
 
