@@ -25,9 +25,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from miniature.scores import defaults
+from miniature.scores import Made, defaults
 from mode_pictures import Shown, draw_strip
-from mode_worlds import LESSONS, RATE_HZ, Example, Lesson, Made, request_of, write_archive, write_item
+from mode_worlds import LESSONS, RATE_HZ, Example, Lesson, request_of, write_archive, write_item
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ from ltx_trainer.report import track
 from ltx_trainer.tensorfile import read_tensors
 from ltx_trainer.train.batch import Batch, BatchMaker
 from ltx_trainer.train.step import draw_noise, generated, losses_at, stream_weights
-from ltx_trainer.validate import sample
+from ltx_trainer.validate import given_streams, sample
 
 CPU = torch.device("cpu")
 NUM_STEPS = 200
@@ -311,15 +311,15 @@ def make(held: Class, transformer: nn.Module) -> list[Made]:
     with_audio = held.cached.with_audio
     prompts = [read_tensors(example.prompt) for example in held.cached.examples]
     negative = read_tensors(held.cached.negative_prompt)
+    given = given_of(held, held.cached.examples)
     latents = sample(
         held.family,
         transformer,
         {name: torch.stack([prompt[name] for prompt in prompts]) for name in negative},
         {name: value.expand(len(prompts), *value.shape) for name, value in negative.items()},
         held.terms,
-        given_of(held, held.cached.examples),
+        given_streams(held.family, held.terms, given, len(prompts), with_audio=with_audio),
         replace(defaults(held.family), num_steps=SAMPLING_STEPS),
-        with_audio=with_audio,
     )
     return decode(held.family, latents)
 

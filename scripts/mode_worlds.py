@@ -11,10 +11,10 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from miniature.scores import Made
 from PIL import Image
 
 from ltx_trainer import world
@@ -89,27 +89,6 @@ class Example:
     def target(self) -> File:
         """What is to be made."""
         return self.files[Role.TARGET]
-
-
-@dataclass(frozen=True)
-class Made:
-    """What was made of an example: frames `[f h w 3]` and stereo samples `[2 n]`, whichever there are."""
-
-    frames: np.ndarray | None
-    samples: np.ndarray | None
-    rate_hz: int
-
-    @cached_property
-    def video(self) -> world.VideoReading:
-        """What is read from the frames."""
-        assert self.frames is not None, "asked of a mode with pictures"
-        return world.read_video(self.frames)
-
-    @cached_property
-    def sound(self) -> world.SoundReading:
-        """What is read from the samples."""
-        assert self.samples is not None, "asked of a mode with sound"
-        return world.read_sound(self.samples, self.rate_hz)
 
 
 Teach = Callable[[world.Scene], Example]

@@ -28,7 +28,7 @@ from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2VocoderWithBWE
 from miniature import audio_vae, scores, transformer, video_vae, vocoder
 from miniature.parts import train_part
 from rich.console import Console
-from torch import Tensor, nn
+from torch import nn
 
 from ltx_trainer.errors import TrainerError
 from ltx_trainer.models import read_model
@@ -125,11 +125,12 @@ class Training:
             name,
             vae,
             code.RECIPE,
-            self._telling(f"{name}: drawing {code.NUM_SCENES} scenes", code.Loss(vae, seed=seed)),
+            code.Loss(vae, seed=seed),
             self._work,
             seed=seed,
             basis=self._basis(name),
             console=self._console,
+            opening=f"{name}: drawing {code.NUM_SCENES} scenes",
             score=lambda: code.measure(vae, 16),
             score_every=score_every,
         )
@@ -144,11 +145,12 @@ class Training:
             "vocoder",
             model,
             vocoder.RECIPE,
-            self._telling(f"vocoder: drawing {vocoder.NUM_SOUNDS} tones", vocoder.Loss(model, vae, seed=3)),
+            vocoder.Loss(model, vae, seed=3),
             self._work,
             seed=3,
             basis=self._basis("vocoder", {"audio VAE": _digest_of_weights(vae)}),
             console=self._console,
+            opening=f"vocoder: drawing {vocoder.NUM_SOUNDS} tones",
             score=lambda: vocoder.measure(model, vae, 16),
             score_every=500,
         )
@@ -193,21 +195,6 @@ class Training:
             score=lambda: transformer.measure(family, trained, texts),
             score_every=500,
         )
-
-    def _telling(
-        self, line: str, measure_loss: Callable[[torch.Generator], Tensor]
-    ) -> Callable[[torch.Generator], Tensor]:
-        """Print a line before the first loss, which draws what all are of; a finished part has none."""
-        told = False
-
-        def measure(generator: torch.Generator) -> Tensor:
-            nonlocal told
-            if not told:
-                told = True
-                self._console.print(line)
-            return measure_loss(generator)
-
-        return measure
 
     def _basis(self, part: str, parts: Mapping[str, str] | None = None) -> str:
         """Say what decides a part beside its recipe and seed: its code, and the digests of what it is built on."""

@@ -43,16 +43,9 @@ def video_key(footage: Footage, weights: str, still_crf: int | None) -> str:
         decoding=DECODING,
         encoding=ENCODING,
         libraries=_releases("diffusers"),
-        source=footage.source.sha256,
-        kind=footage.source.kind,
-        start=footage.start_seconds,
-        span=footage.span_seconds,
-        num_frames=footage.shape.num_frames,
-        size=str(footage.shape.size),
         still_crf=still_crf,
         weights=weights,
-        # Only where there is one, so that the names of what has none stay as they were.
-        **({} if footage.canvas is None else {"canvas": str(footage.canvas)}),
+        **_footage_facts(footage),
     )
 
 
@@ -62,15 +55,23 @@ def mask_key(footage: Footage, factors: ScaleFactors) -> str:
         "mask",
         decoding=DECODING,
         masking=MASKING,
-        source=footage.source.sha256,
-        kind=footage.source.kind,
-        start=footage.start_seconds,
-        span=footage.span_seconds,
-        num_frames=footage.shape.num_frames,
-        size=str(footage.shape.size),
-        canvas=None if footage.canvas is None else str(footage.canvas),
         cell=f"{factors.frames}x{factors.rows}x{factors.columns}",
+        **_footage_facts(footage),
     )
+
+
+def _footage_facts(footage: Footage) -> dict[str, Fact]:
+    """Say which pictures are decoded, and how they are cut."""
+    facts: dict[str, Fact] = {
+        "source": footage.source.sha256,
+        "kind": footage.source.kind,
+        "start": footage.start_seconds,
+        "span": footage.span_seconds,
+        "num_frames": footage.shape.num_frames,
+        "size": str(footage.shape.size),
+    }
+    # Only where there is one, so that the names of what has none stay as they were.
+    return facts if footage.canvas is None else {**facts, "canvas": str(footage.canvas)}
 
 
 def audio_key(soundtrack: Soundtrack, weights: str, num_tokens: int) -> str:

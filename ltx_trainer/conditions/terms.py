@@ -4,13 +4,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from ltx_trainer.artifacts import KEYFRAMES, Role
-from ltx_trainer.config import Request
+from ltx_trainer.config import MAX_REFERENCE_FACTOR, Request
 from ltx_trainer.errors import GeometryError
 from ltx_trainer.geometry import ClipShape, FrameSize, ScaleFactors
 from ltx_trainer.modes import Condition, Mode, Presence
-
-MAX_FACTOR = 8
-"""Of references, in space and in time."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,8 @@ def terms_of(
     )
     if shape is None:
         duration = _exact(request.audio_duration_seconds)
-        return Terms(None, duration, frozen, kept_seconds=_kept_of_sound(mode, request, duration))
+        kept = _kept_span(mode, _exact(request.conditioning_seconds), duration)
+        return Terms(None, duration, frozen, kept_seconds=kept)
     _check_length(mode, shape)
     terms = Terms(shape, shape.duration_seconds, frozen)
     if Condition.PREFIX in mode.conditions or Condition.SUFFIX in mode.conditions:
@@ -122,8 +120,8 @@ def _check_length(mode: Mode, shape: ClipShape) -> None:
         raise GeometryError(f"a clip of 1 frame leaves {mode.name} nothing to generate. 9 frames work.")
 
 
-def _kept_of_sound(mode: Mode, request: Request, duration: Fraction) -> tuple[Fraction, Fraction] | None:
-    kept = _exact(request.conditioning_seconds)
+def _kept_span(mode: Mode, kept: Fraction, duration: Fraction) -> tuple[Fraction, Fraction] | None:
+    """Give the seconds of a clip that a mode keeps, at its begin or at its end."""
     if Condition.PREFIX in mode.conditions:
         return Fraction(0), kept
     if Condition.SUFFIX in mode.conditions:
@@ -132,17 +130,16 @@ def _kept_of_sound(mode: Mode, request: Request, duration: Fraction) -> tuple[Fr
 
 
 def _extension(terms: Terms, shape: ClipShape, mode: Mode, request: Request, factors: ScaleFactors) -> Terms:
-    count, duration = request.conditioning_frames, terms.duration_seconds
+    count = request.conditioning_frames
     if count >= shape.num_frames:
         raise GeometryError(
             f"conditioning_frames {count} leaves nothing of {shape.num_frames} frames to generate. "
             f"It must be less than {shape.num_frames}."
         )
-    span = count / shape.frame_rate
+    kept = replace(terms, kept_seconds=_kept_span(mode, count / shape.frame_rate, terms.duration_seconds))
     if Condition.PREFIX in mode.conditions:
-        frames = (count - 1) // factors.frames + 1
-        return replace(terms, prefix_frames=frames, kept_seconds=(Fraction(0), span))
-    return replace(terms, suffix_frames=count // factors.frames, kept_seconds=(duration - span, duration))
+        return replace(kept, prefix_frames=(count - 1) // factors.frames + 1)
+    return replace(kept, suffix_frames=count // factors.frames)
 
 
 def _kept_cells(request: Request, factors: ScaleFactors, shape: ClipShape, trained: FrameSize) -> Cells:
@@ -187,7 +184,7 @@ def _check_factors(space: int, time: int, factors: ScaleFactors, shape: ClipShap
     size, groups = shape.size, (shape.num_frames - 1) // factors.frames
     spaces = [
         number
-        for number in range(1, MAX_FACTOR + 1)
+        for number in range(1, MAX_REFERENCE_FACTOR + 1)
         if size.width % (number * factors.columns) == 0 and size.height % (number * factors.rows) == 0
     ]
     if space not in spaces:
@@ -196,7 +193,7 @@ def _check_factors(space: int, time: int, factors: ScaleFactors, shape: ClipShap
             f"{factors.columns}x{factors.rows}. Possible: {_listed(spaces)}."
         )
     # One frame has no groups, which any number would divide.
-    times = [number for number in range(1, MAX_FACTOR + 1) if groups % number == 0] if groups else [1]
+    times = [number for number in range(1, MAX_REFERENCE_FACTOR + 1) if groups % number == 0] if groups else [1]
     if time not in times:
         raise GeometryError(
             f"reference_temporal_scale_factor {time} does not divide the {groups} groups of {factors.frames} frames "

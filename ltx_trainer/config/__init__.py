@@ -2,7 +2,14 @@
 
 from ltx_trainer.config.load import load_settings, read_config, settings_as_yaml, settings_from
 from ltx_trainer.config.ranges import parse_ranges
-from ltx_trainer.config.request import REQUEST_FRAMES_FACTOR, PreviewItem, Request, default_of, request_fields
+from ltx_trainer.config.request import (
+    MAX_REFERENCE_FACTOR,
+    REQUEST_FRAMES_FACTOR,
+    PreviewItem,
+    Request,
+    default_of,
+    request_fields,
+)
 from ltx_trainer.config.schema import (
     DataSection,
     DownloadSection,
@@ -19,6 +26,7 @@ from ltx_trainer.config.schema import (
 )
 
 __all__ = [
+    "MAX_REFERENCE_FACTOR",
     "REQUEST_FRAMES_FACTOR",
     "DataSection",
     "DownloadSection",

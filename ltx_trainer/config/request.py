@@ -70,7 +70,11 @@ Source = Annotated[str, Field(min_length=1)]
 """A path, a file: or http(s) URL, or a base64 data URI."""
 
 TimeRanges = Annotated[tuple[tuple[float, float], ...], BeforeValidator(_seconds_of_ranges)]
-Factor = Annotated[int, Field(ge=1, le=8)]
+
+MAX_REFERENCE_FACTOR = 8
+"""Of references, in space and in time."""
+
+Factor = Annotated[int, Field(ge=1, le=MAX_REFERENCE_FACTOR)]
 Corner = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
 

@@ -1,6 +1,5 @@
 """The validation items of a request, their inputs found and looked at."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -11,6 +10,7 @@ from ltx_trainer import media
 from ltx_trainer.artifacts import Footage, MediaKind, Preview, Range, Role, Soundtrack, SourceFile
 from ltx_trainer.conditions import Terms
 from ltx_trainer.config import REQUEST_FRAMES_FACTOR, PreviewItem, Request
+from ltx_trainer.digests import file_sha256
 from ltx_trainer.errors import ConfigError, MediaError
 from ltx_trainer.geometry import ClipShape, SoundGrid, num_frames_within
 from ltx_trainer.media import AudioScan, VideoScan
@@ -158,7 +158,7 @@ def _ranges(desk: _Desk, name: str, ranges: Sequence[Range]) -> tuple[Range, ...
 def _picture(desk: _Desk, field: ItemField, name: str, given: str) -> _Input:
     """Find the video or image of a field, and scan it as what it is."""
     path = _found(desk, field, name, given)
-    digest = _digest(path)
+    digest = file_sha256(path)
     video = SourceFile(path.name, path, digest, MediaKind.VIDEO)
     image = SourceFile(path.name, path, digest, MediaKind.IMAGE)
     try:
@@ -188,7 +188,7 @@ def _is_image(desk: _Desk, image: SourceFile, field: ItemField) -> bool:
 def _own_sound(desk: _Desk, field: ItemField, name: str, given: str) -> Soundtrack:
     """Find the sound of a field and take its first seconds, of a suffix its last."""
     path = _found(desk, field, name, given)
-    source = SourceFile(path.name, path, _digest(path), MediaKind.AUDIO)
+    source = SourceFile(path.name, path, file_sha256(path), MediaKind.AUDIO)
     track = _track(desk, name, source, field)
     duration = desk.terms.duration_seconds
     start, lasting = track.start_seconds, track.duration_seconds
@@ -278,11 +278,6 @@ def _found(desk: _Desk, field: ItemField, name: str, given: str) -> Path:
     if not path.is_file():
         raise ConfigError(f"{name}: {path} is not a file. Give the path of {_kinds(field)}.")
     return path
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _track(desk: _Desk, name: str, source: SourceFile, field: ItemField) -> AudioScan:

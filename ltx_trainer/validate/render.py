@@ -84,16 +84,16 @@ class Previews:
         if not self.cached.previews:
             return None
         work = _Work(
-            self.family,
-            self.transformer,
-            self.cached,
-            self.terms,
-            self.sampling,
-            self.folder,
-            step,
-            self.base,
-            self.accelerator.device,
-            self.showing,
+            family=self.family,
+            transformer=self.transformer,
+            cached=self.cached,
+            terms=self.terms,
+            sampling=self.sampling,
+            folder=self.folder,
+            step=step,
+            base=self.base,
+            device=self.accelerator.device,
+            showing=self.showing,
         )
         if not on_main(work.is_done) and self._is_stopped_in(work):
             return None
@@ -136,7 +136,18 @@ def render_previews(
         device: Where the transformer is.
         showing: How they are shown.
     """
-    work = _Work(family, transformer, cached, terms, sampling, folder, step, base, device, showing)
+    work = _Work(
+        family=family,
+        transformer=transformer,
+        cached=cached,
+        terms=terms,
+        sampling=sampling,
+        folder=folder,
+        step=step,
+        base=base,
+        device=device,
+        showing=showing,
+    )
     if not work.is_done():
         work.render_items(() if work.has_items() else range(len(cached.previews)))
         work.join_items()
@@ -326,18 +337,17 @@ class _Work:
         """Sample the latents of one item."""
         with_audio = self.cached.with_audio
         given = read_latents([preview.media], torch.device("cpu"), with_audio=with_audio)
+        streams = given_streams(self.family, self.terms, given, 1, with_audio=with_audio)
         latents = sample(
             self.family,
             self.transformer,
             _load_prompt(preview.prompt, self.device),
             _load_prompt(self.cached.negative_prompt, self.device),
             self.terms,
-            given,
+            streams,
             self.sampling,
-            with_audio=with_audio,
         )
         kept: dict[str, Tensor] = {}
-        streams = given_streams(self.family, self.terms, given, 1, with_audio=with_audio)
         if Role.TARGET in given.video:
             stream = streams["video"]
             kept["video"] = stream.given[0, : stream.num_target].unflatten(0, latents["video"].shape[2:])

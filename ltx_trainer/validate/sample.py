@@ -26,10 +26,8 @@ def sample(
     prompt: Prompt,
     negative: Prompt,
     terms: Terms,
-    latents: Latents,
+    streams: Mapping[str, Stream],
     sampling: Sampling,
-    *,
-    with_audio: bool,
 ) -> dict[str, Tensor]:
     """Sample a clip for each prompt: normalised latents on their device, video `[b c f h w]`, audio `[b c t m]`.
 
@@ -39,17 +37,15 @@ def sample(
         prompt: Embeddings of what is asked for, `[b l d]` for each stream.
         negative: Embeddings of what is guided away from, as many.
         terms: What is given of clips of this shape.
-        latents: What is given, on the CPU; none in a mode that is given text alone.
+        streams: What is given of these clips, on the CPU, as `given_streams` makes it.
         sampling: Steps, seed and guidance.
-        with_audio: Whether there is sound.
 
     Returns:
         The target of every stream, one that is given whole too. What is given of a target comes out bit for bit.
     """
     device = prompt["video"].device
     count = len(prompt["video"])
-    streams = given_streams(family, terms, latents, count, with_audio=with_audio)
-    noise = starting_noise(family, terms, count, sampling.seed, with_audio=with_audio)
+    noise = starting_noise(family, terms, count, sampling.seed, with_audio="audio" in streams)
     clean = denoise(
         family,
         transformer,

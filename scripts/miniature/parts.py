@@ -55,6 +55,7 @@ def train_part(
     seed: int,
     basis: str,
     console: Console,
+    opening: str = "",
     score: Callable[[], Mapping[str, float]] | None = None,
     score_every: int = 0,
 ) -> None:
@@ -69,73 +70,115 @@ def train_part(
         seed: Of the draws.
         basis: Says what else decides the weights: the code, and the parts that this one is trained on top of.
         console: Where progress is shown.
+        opening: Printed before the first loss, which draws what all are of; not of a part that is finished.
         score: Looks at the module as it stands, in evaluation mode.
         score_every: Steps from one score to the next; 0 never.
 
     Raises:
         ConfigError: `work` has the state of another recipe, seed or basis.
     """
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.95), weight_decay=0.0)
-    generator = torch.Generator().manual_seed(seed)
-    average = [parameter.detach().clone() for parameter in parameters]
     key = {"recipe": asdict(recipe), "seed": seed, "basis": basis}
-    state = work / f"{name}.pt"
-    step = 0
-    if state.exists():
-        kept = torch.load(state, weights_only=True, map_location="cpu")
-        _check_key(state, kept.get("key"), key)
-        module.load_state_dict(kept["module"])
-        optimizer.load_state_dict(kept["optimizer"])
-        generator.set_state(kept["generator"])
-        average, step = [tensor.to(parameters[0].device) for tensor in kept["average"]], kept["step"]
-
-    def save() -> None:
-        with whole_file(state) as unfinished:
-            torch.save(
-                {
-                    "key": key,
-                    "module": module.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "generator": generator.get_state(),
-                    "average": average,
-                    "step": step,
-                },
-                unfinished,
-            )
-
-    began, first, saved, shown = time.monotonic(), step, time.monotonic(), 0.0
+    state = _State.of(module, seed)
+    file = work / f"{name}.pt"
+    if file.exists():
+        state.load(file, key)
+    if opening and state.step < recipe.steps:
+        console.print(opening)
+    began, first, saved, shown = time.monotonic(), state.step, time.monotonic(), 0.0
     recent: Tensor | None = None
     module.train()
-    while step < recipe.steps:
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(step)
-        loss = measure_loss(generator)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        step += 1
-        weight = 1 - min(recipe.average, (step + 1) / (step + 10))
-        torch._foreach_lerp_(average, [parameter.detach() for parameter in parameters], weight)
+    while state.step < recipe.steps:
+        loss = measure_loss(state.generator)
+        state.update(loss, recipe)
         recent = loss.detach() if recent is None else recent.lerp(loss.detach(), 0.02)
         now = time.monotonic()
         if now - shown > SHOW_SECONDS:
             shown = now
-            pace = (step - first) / (now - began)
-            console.print(f"{name}: step {step}/{recipe.steps}, loss {float(recent):.4f}, {pace:.2f} steps/s")
+            pace = (state.step - first) / (now - began)
+            console.print(f"{name}: step {state.step}/{recipe.steps}, loss {float(recent):.4f}, {pace:.2f} steps/s")
         if now - saved > SAVE_SECONDS:
             saved = now
-            save()
-        if score is not None and score_every and step % score_every == 0:
+            state.save(file, key)
+        if score is not None and score_every and state.step % score_every == 0:
             module.eval()
-            console.print(f"{name}: step {step}: " + ", ".join(f"{key} {value:.3f}" for key, value in score().items()))
+            found = ", ".join(f"{measure} {value:.3f}" for measure, value in score().items())
+            console.print(f"{name}: step {state.step}: {found}")
             module.train()
-    save()
+    state.save(file, key)
     with torch.no_grad():
-        for parameter, mean in zip(parameters, average, strict=True):
+        for parameter, mean in zip(state.parameters, state.average, strict=True):
             parameter.copy_(mean)
     module.eval()
+
+
+@dataclass
+class _State:
+    """A training between two steps.
+
+    Attributes:
+        module: What is trained.
+        parameters: Of it, those that are.
+        optimizer: Of these.
+        generator: Of all draws.
+        average: Running means of the parameters.
+        step: Updates done.
+    """
+
+    module: nn.Module
+    parameters: list[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    average: list[Tensor]
+    step: int = 0
+
+    @classmethod
+    def of(cls, module: nn.Module, seed: int) -> "_State":
+        """Begin."""
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.95), weight_decay=0.0)
+        average = [parameter.detach().clone() for parameter in parameters]
+        return cls(module, parameters, optimizer, torch.Generator().manual_seed(seed), average)
+
+    def update(self, loss: Tensor, recipe: Recipe) -> None:
+        """Step down a loss at the recipe's rate, and average."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.rate(self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.step += 1
+        weight = 1 - min(recipe.average, (self.step + 1) / (self.step + 10))
+        torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], weight)
+
+    def save(self, file: Path, key: Mapping[str, object]) -> None:
+        """Write the state, and what it was trained by."""
+        with whole_file(file) as unfinished:
+            torch.save(
+                {
+                    "key": key,
+                    "module": self.module.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "generator": self.generator.get_state(),
+                    "average": self.average,
+                    "step": self.step,
+                },
+                unfinished,
+            )
+
+    def load(self, file: Path, key: Mapping[str, object]) -> None:
+        """Take up a state that was written.
+
+        Raises:
+            ConfigError: It is of another recipe, seed or basis.
+        """
+        kept = torch.load(file, weights_only=True, map_location="cpu")
+        _check_key(file, kept.get("key"), key)
+        self.module.load_state_dict(kept["module"])
+        self.optimizer.load_state_dict(kept["optimizer"])
+        self.generator.set_state(kept["generator"])
+        self.average = [tensor.to(self.parameters[0].device) for tensor in kept["average"]]
+        self.step = kept["step"]
 
 
 def _check_key(state: Path, kept: Mapping[str, object] | None, key: Mapping[str, object]) -> None:

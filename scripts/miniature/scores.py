@@ -20,7 +20,7 @@ from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
 from ltx_trainer.train.batch import Batch
 from ltx_trainer.train.step import losses_at
-from ltx_trainer.validate import Sampling, as_tokens, sample, sampling_of, starting_noise
+from ltx_trainer.validate import Sampling, as_tokens, given_streams, sample, sampling_of, starting_noise
 
 HELD_OUT: tuple[world.Composition, ...] = (
     ("red", "square", "left"),
@@ -47,20 +47,22 @@ Prompt = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Made:
-    """What was made of one caption: frames `[f h w 3]`, and samples `[2 n]` at a rate."""
+    """What was made of one example: frames `[f h w 3]`, and samples `[2 n]` at a rate, whichever there are."""
 
-    frames: np.ndarray
-    samples: np.ndarray
+    frames: np.ndarray | None
+    samples: np.ndarray | None
     rate_hz: int
 
     @cached_property
     def video(self) -> world.VideoReading:
         """What is read from the frames."""
+        assert self.frames is not None, "asked of clips with pictures"
         return world.read_video(self.frames)
 
     @cached_property
     def sound(self) -> world.SoundReading:
         """What is read from the samples."""
+        assert self.samples is not None, "asked of clips with sound"
         return world.read_sound(self.samples, self.rate_hz)
 
 
@@ -135,8 +137,9 @@ def make(
         away = {stream: embeddings.expand(len(own[stream]), -1, -1) for stream, embeddings in negative.items()}
         given = None if first_frames is None else first_frames[part]
         seeded = replace(sampling, seed=sampling.seed + index)
-        latents, terms = latents_of({}, given), terms_for(shape)
-        pieces.append(sample(family, transformer, own, away, terms, latents, seeded, with_audio=True))
+        terms = terms_for(shape)
+        streams = given_streams(family, terms, latents_of({}, given), len(own["video"]), with_audio=True)
+        pieces.append(sample(family, transformer, own, away, terms, streams, seeded))
     return {stream: torch.cat([piece[stream] for piece in pieces]) for stream in pieces[0]}
 
 
@@ -240,7 +243,7 @@ def edge_width(clip: Made) -> float | None:
     Returns:
         The mean over frames; None where no shape is seen.
     """
-    if clip.video.colour is None:
+    if clip.frames is None or clip.video.colour is None:
         return None
     widths = [_edge_width(frame.astype(np.float32) / 255) for frame in clip.frames]
     return float(np.nanmean(widths)) if np.isfinite(widths).any() else None

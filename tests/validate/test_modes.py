@@ -121,9 +121,7 @@ def test_what_is_given_of_a_target_is_sampled_bit_for_bit_and_the_rest_is_not(
     given = given_for(mode, family, terms)
     streams = given_streams(family, terms, given, 1, with_audio=with_audio)
 
-    sampled = sample(
-        family, adapted, prompts["a red ball"], prompts["blurry"], terms, given, SAMPLING, with_audio=with_audio
-    )
+    sampled = sample(family, adapted, prompts["a red ball"], prompts["blurry"], terms, streams, SAMPLING)
 
     assert (
         sampled.keys()
@@ -167,9 +165,9 @@ def test_a_stream_that_is_given_whole_is_not_guided_and_its_scales_ask_for_no_pa
     off = GuidanceScales(cfg=1, stg=0, modality=1, rescale=0)
     sampling = Sampling(1, 5, {"video": SCALES, "audio": off}, (0,))
     terms = terms_for(mode, family)
-    given = given_for(mode, family, terms)
+    streams = given_streams(family, terms, given_for(mode, family, terms), 1, with_audio=True)
 
-    sample(family, adapted, prompts["a red ball"], prompts["blurry"], terms, given, sampling, with_audio=True)
+    sample(family, adapted, prompts["a red ball"], prompts["blurry"], terms, streams, sampling)
 
     assert len(passes) == 1
 
