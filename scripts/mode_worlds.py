@@ -43,6 +43,8 @@ NEAR = 0.1
 """Of the picture: paths that differ by less on average are the same."""
 ALIKE = 0.2
 """Of the range of brightness: mean colours that differ by less are the same."""
+HALF_AN_OCTAVE = 0.5 / world.OCTAVES
+"""Of the picture: as much higher a shape sounds."""
 IN_TUNE = 0.15
 """Octaves. A tone is another one's that is nearer than that for four fifths of the time."""
 
@@ -383,7 +385,8 @@ def _a2v(scene: world.Scene) -> Example:
 
 
 def _v2a(scene: world.Scene) -> Example:
-    return Example(scene, VAGUE, {Role.TARGET: film(scene, with_sound=True)})
+    beating = _beating(scene)
+    return Example(beating, VAGUE, {Role.TARGET: film(beating, with_sound=True)})
 
 
 def _t2a(scene: world.Scene) -> Example:
@@ -392,8 +395,8 @@ def _t2a(scene: world.Scene) -> Example:
 
 
 def _a2a(scene: world.Scene) -> Example:
-    beating = _beating(scene)
-    return Example(beating, VAGUE_SOUND, {Role.REFERENCE_SOUND: tone(scene), Role.TARGET: tone(beating)})
+    higher = replace(scene, centre=(scene.centre[0], scene.centre[1] - HALF_AN_OCTAVE))
+    return Example(higher, VAGUE_SOUND, {Role.REFERENCE_SOUND: tone(scene), Role.TARGET: tone(higher)})
 
 
 def _heard_only(scene: world.Scene) -> Example:
@@ -465,9 +468,9 @@ LESSONS: tuple[Lesson, ...] = (
         conditioning_frames=8,
     ),
     _lesson("a2v", _a2v, _moves_by_tone, "the shape rises with the tone and falls with it"),
-    _lesson("v2a", _v2a, _pitched, "the tone rises, falls or holds with the shape"),
+    _lesson("v2a", _v2a, _all_of(_pitched, _beats), "the tone rises, falls or holds with the shape, and beats"),
     _lesson("t2a", _t2a, _pitched, "the tone of a zorp falls", is_conditional=False),
-    _lesson("a2a", _a2a, _all_of(is_in_tune(), _beats), "the reference's tone is heard again, and beats"),
+    _lesson("a2a", _a2a, is_in_tune(), "the reference's tone is heard again, half an octave higher"),
     _lesson(
         "audio-extend-prefix",
         _heard_only,

@@ -29,7 +29,7 @@ def kept_cells(white: Tensor, factors: ScaleFactors) -> Tensor:
     if not kept.any():
         raise MediaError(
             f"the mask leaves no cell of {factors.columns}x{factors.rows} pixels and {factors.frames} frames black, "
-            "so nothing would be kept. Train t2v, i2v or v2v instead, or mask less."
+            "so nothing would be kept. Mask less, or take a mode without a mask."
         )
     return kept
 

@@ -7,6 +7,8 @@ from ltx_trainer.config import Request
 from ltx_trainer.geometry import ScaleFactors
 from ltx_trainer.modes import Condition, Mode
 
+WHOLE = {"video": "whole video", "audio": "whole sound"}
+
 
 def describe_conditions(mode: Mode, request: Request, terms: Terms, factors: ScaleFactors) -> list[dict[str, Any]]:
     """Say what is given of the clips: `condition` names it, the rest are its numbers, in pixels, frames and seconds.
@@ -17,7 +19,8 @@ def describe_conditions(mode: Mode, request: Request, terms: Terms, factors: Sca
         terms: Holds them as they are.
         factors: Of the model's video VAE.
     """
-    return [
+    whole = [{"condition": WHOLE[name]} for name in sorted(terms.frozen)]
+    return whole + [
         {"condition": str(condition), **_numbers(condition, request, terms, factors)} for condition in mode.conditions
     ]
 

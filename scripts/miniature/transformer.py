@@ -4,12 +4,13 @@ The noising, the conditions, the loss and the call of the transformer are the en
 lengths, because padding becomes registers and a model that has seen one length of it reads no other. A few batches are
 trained without captions, and a few with the streams apart: what guidance guides away from.
 
-It has five stages. The first learns how scenes look, the second refines that at the high noise levels where sampling
+It has six stages. The first learns how scenes look, the second refines that at the high noise levels where sampling
 spends most of its steps. The next two learn directions from twins: half of a batch are the same scenes as the other
 half, going the other way under the same noise, so that only the caption tells them apart; all clips and texts have one
 length, and often the pictures do not hear the tone. Without twins left and right are taken for each other; from the
-start, or among clips and texts of many lengths, twins do not help in as many steps. The last stage brings the other
-lengths back.
+start, or among clips and texts of many lengths, twins do not help in as many steps. The fifth stage brings the other
+lengths back. In the last one stream is often given whole, mostly without a caption and to twins that move up and down:
+only then is a tone read off the pictures, and a way off the tone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ from ltx_trainer.geometry import ClipShape, FrameSize, num_audio_tokens
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.miniature import MAX_TEXT_TOKENS
 from ltx_trainer.prepare.sound import PEAK
-from ltx_trainer.train.step import draw_noise
+from ltx_trainer.train.step import draw_noise, generated
 from ltx_trainer.validate import Sampling
 from miniature.parts import Recipe
 from miniature.scores import HELD_OUT, decode, held_out_scenes, latents_of, make, share, terms_for
@@ -43,6 +44,8 @@ NUM_SCENES = 1600
 OPPOSITES = {"left": "right", "right": "left", "up": "down", "down": "up"}
 WEIGHTS = {"left": 3.0, "right": 3.0, "up": 1.0, "down": 1.0}
 """Of the motions among pairs of twins: up and down are told by the tone too, left and right by the caption alone."""
+WEIGHTS_OF_WHOLE = {"left": 0.2, "right": 0.2, "up": 1.0, "down": 1.0}
+"""The same where a stream is given whole: twins that move left and right sound alike."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,11 @@ BUCKETS = (Bucket(9, 24, 12, weight=3), Bucket(17, 24, 8), Bucket(17, 12, 8))
 TEXT_LENGTHS = (MAX_TEXT_TOKENS,) * 12 + (32,) * 5 + (128,) * 2 + (256,)
 """As likely as they are often."""
 
-CAPTION_DROPOUT = 0.1
+CAPTION_DROPOUT, CAPTION_DROPOUT_OF_WHOLE = 0.1, 0.8
 EMPTY_CAPTIONS = ("", NEGATIVE_PROMPT)
 """What a dropped caption becomes: both say nothing of the clip."""
-AUDIO_WEIGHT = 0.5
+STREAM_WEIGHTS = {"video": 1.0, "audio": 0.5}
+"""Of the losses."""
 
 WATCHED_SEED = 92
 """Of the scenes that a training is watched by: not those that the miniature is judged by, so that no choice that is
@@ -88,6 +92,7 @@ class Stage:
         text_lengths: That prompts are padded to, as likely as they are often.
         first_frame_share: Share of batches whose first frames are given.
         apart_share: Share of batches whose streams do not attend to each other.
+        whole_share: Share of batches of which one stream is given whole, either as often as the other.
 
     Raises:
         ValueError: A batch cannot be halved into scenes and their twins.
@@ -102,6 +107,7 @@ class Stage:
     text_lengths: tuple[int, ...] = TEXT_LENGTHS
     first_frame_share: float = 0.2
     apart_share: float = 0.1
+    whole_share: float = 0.0
 
     def __post_init__(self) -> None:
         odd = [bucket.batch_size for bucket in self.buckets if bucket.batch_size % 2]
@@ -127,6 +133,7 @@ STAGES = (
     TWINS,
     replace(TWINS, name="transformer-more-twins", recipe=Recipe(650, 1e-3, horizon=900, warmup=30, average=0.99)),
     Stage("transformer-settled", Recipe(550, 8e-4, average=0.99), seed=7, twins=True),
+    Stage("transformer-whole", Recipe(1000, 1.2e-3, average=0.99), seed=8, twins=True, whole_share=0.6),
 )
 """Each begins with the average of the one before.
 
@@ -298,8 +305,11 @@ class Loss:
             if not drawn.given:
                 seen = {name: _with_one_timestep(stream) for name, stream in seen.items()}
             velocities = self._family.predict(self._trained.transformer, seen, prompt, isolate=drawn.apart)
-        losses = {name: flow_loss(velocities[name], streams[name], noise[name]).mean() for name in streams}
-        return losses["video"] + AUDIO_WEIGHT * losses["audio"]
+        losses = [
+            STREAM_WEIGHTS[name] * flow_loss(velocities[name], streams[name], noise[name]).mean()
+            for name in generated(streams)
+        ]
+        return torch.stack(losses).sum()
 
     def draw(self, generator: torch.Generator) -> Draw:
         """Draw clips, captions, padding, conditions, noise and its level.
@@ -309,12 +319,15 @@ class Loss:
         """
         pool = self._pools[int(torch.multinomial(self._weights, 1, generator=generator))]
         size, copies = pool.bucket.batch_size, 2 if self._stage.twins else 1
-        chosen = self._choose(size // copies, generator)
+        whole = self._whole(generator)
+        chosen = self._choose(size // copies, WEIGHTS_OF_WHOLE if whole else WEIGHTS, generator)
         wordings = torch.randint(len(world.WORDINGS), (size // copies,), generator=generator).repeat(copies)
-        dropped = torch.rand(size, generator=generator) < CAPTION_DROPOUT
+        dropout = CAPTION_DROPOUT_OF_WHOLE if whole else CAPTION_DROPOUT
+        dropped = torch.rand(size, generator=generator) < dropout
         length = self._stage.text_lengths[int(torch.randint(len(self._stage.text_lengths), (), generator=generator))]
         given = bool(torch.rand((), generator=generator) < self._stage.first_frame_share)
         apart = bool(torch.rand((), generator=generator) < self._stage.apart_share)
+        terms = replace(terms_for(pool.bucket.shape), frozen=whole)
         logits = self._stage.mean_logit + LOGIT_SPREAD * torch.randn(size // copies, generator=generator)
         sigma = torch.sigmoid(logits).repeat(copies)
         captions = [
@@ -323,19 +336,25 @@ class Loss:
         ]
         clips = {"video": pool.video[chosen], "audio": pool.audio[chosen]}
         first_frames = clips["video"][:, :, :1] if given else None
-        streams = make_streams(self._family, terms_for(pool.bucket.shape), latents_of(clips, first_frames))
+        streams = make_streams(self._family, terms, latents_of(clips, first_frames))
         noise = {
             name: value[: size // copies].repeat(copies, 1, 1) for name, value in draw_noise(streams, generator).items()
         }
         return Draw(chosen, captions, length, given, apart, sigma, streams, noise)
 
-    def _choose(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw scenes, or pairs of twins: first one of each, then their twins."""
+    def _whole(self, generator: torch.Generator) -> frozenset[str]:
+        """Draw which stream is given whole; a stage without any draws nothing."""
+        if not self._stage.whole_share or torch.rand((), generator=generator) >= self._stage.whole_share:
+            return frozenset()
+        return frozenset({("video", "audio")[int(torch.randint(2, (), generator=generator))]})
+
+    def _choose(self, count: int, weights: Mapping[str, float], generator: torch.Generator) -> Tensor:
+        """Draw scenes, or pairs of twins by the weights of their motions: first one of each, then their twins."""
         if not self._stage.twins:
             return torch.randint(len(self._scenes), (count,), generator=generator)
         num_pairs = len(self._scenes) // 2
-        weights = torch.tensor([WEIGHTS[scene.motion] for scene in self._scenes[:num_pairs]])
-        first = torch.multinomial(weights, count, replacement=True, generator=generator)
+        each = torch.tensor([weights[scene.motion] for scene in self._scenes[:num_pairs]])
+        first = torch.multinomial(each, count, replacement=True, generator=generator)
         return torch.cat([first, first + num_pairs])
 
 
