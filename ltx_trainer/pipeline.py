@@ -419,9 +419,10 @@ def _read_base(settings: Settings, space: Space) -> ModelFacts:
         revision=model.revision,
         text_encoder=model.text_encoder,
         text_encoder_revision=model.text_encoder_revision,
+        version=model.version,
         allow_unsuitable_base=model.allow_unsuitable_base,
     )
-    facts = read_model(located, family, allow_unsuitable_base=model.allow_unsuitable_base)
+    facts = read_model(located, family, version=model.version, allow_unsuitable_base=model.allow_unsuitable_base)
     absent = [block for block in settings.validation.stg_blocks or () if block >= facts.num_blocks]
     if absent:
         raise ConfigError(
@@ -434,9 +435,9 @@ def _read_base(settings: Settings, space: Space) -> ModelFacts:
 def _check_adapter(settings: Settings, facts: ModelFacts, terms: Terms, *, with_audio: bool) -> None:
     """Refuse an adapter that no block has or that has nothing to learn from, and a warm start that does not fit."""
     groups = settings.lora_targets(with_audio=with_audio)
-    check_groups(groups, with_video=settings.mode.has_video, with_audio=with_audio)
+    check_groups(facts.modules, groups, with_video=settings.mode.has_video, with_audio=with_audio)
     if settings.model.lora is not None:
-        modules = lora_modules(groups, facts.num_blocks, terms.frozen)
+        modules = lora_modules(facts.modules, groups, facts.num_blocks, terms.frozen)
         check_warm_start(settings.model.lora.expanduser(), modules, settings.input.rank)
 
 

@@ -45,10 +45,11 @@ from ltx_trainer.atomic import write_text
 from ltx_trainer.diffusion import ModelStream, generated_stream
 from ltx_trainer.geometry import ClipShape, FrameSize, ScaleFactors, num_audio_tokens
 from ltx_trainer.models import AudioFacts, ModelFacts
-from ltx_trainer.models.facts import LTX2_RESOLUTIONS
 from ltx_trainer.models.family import Family, open_family
 from ltx_trainer.models.folder import read_component
 from ltx_trainer.models.lora import attach_lora
+from ltx_trainer.models.ltx2_reader import LTX2_RESOLUTIONS
+from ltx_trainer.models.names import LTX2_GROUPS
 from ltx_trainer.modes import ALL_ATTENTION
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -253,6 +254,7 @@ def _write_block(folder: Path, size: BlockSize, device: torch.device) -> Family:
     return open_family(
         ModelFacts(
             family="ltx-2.3",
+            version=None,
             name="one block of LTX-2.3",
             source=str(folder),
             revision=None,
@@ -264,6 +266,7 @@ def _write_block(folder: Path, size: BlockSize, device: torch.device) -> Family:
             video_channels=128,
             audio=AudioFacts(16000, 160, 64, latent_channels=8, latent_mel_bins=16, tokens_per_second=Fraction(25)),
             num_blocks=1,
+            modules=LTX2_GROUPS,
             max_text_tokens=size.num_text_tokens,
             resolutions=LTX2_RESOLUTIONS,
         )

@@ -46,7 +46,7 @@ NEEDED = {"vocoder": ("audio-vae",), "transformer": ("video-vae", "audio-vae")}
 """What a part is trained on top of."""
 
 ROOT = Path(__file__).parents[1]
-SHARED_SOURCES = ("scripts/miniature/parts.py", "ltx_trainer/world/*.py", "ltx_trainer/models/miniature.py")
+SHARED_SOURCES = ("scripts/miniature/parts.py", "ltx_trainer/world/*.py", "ltx_trainer/models/miniature*.py")
 SOUND_SOURCES = ("ltx_trainer/models/log_mel.py",)
 SOURCES = {
     "video-vae": ("scripts/miniature/video_vae.py", *SHARED_SOURCES),

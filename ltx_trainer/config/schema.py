@@ -24,8 +24,13 @@ class ModelSection(Section):
     revision: str | None = None
     """Branch, tag or commit of a hub id. None: its main branch."""
 
-    text_encoder: Annotated[str, Field(min_length=1)] = "google/gemma-3-12b-it-qat-q4_0-unquantized"
-    """Folder or hub id of the Gemma 3 that a unified file, which has no text encoder of its own, is used with."""
+    version: Annotated[str, Field(min_length=1)] | None = None
+    """Which version of LTX-Video the base is, such as `0.9.6-dev`, where its files leave that open. None: they say."""
+
+    text_encoder: Annotated[str, Field(min_length=1)] | None = None
+    """Folder or hub id of the text encoder that a unified file, which has none of its own, is used with: a Gemma 3 for
+    LTX-2.3, a T5 for LTX-Video. None: `google/gemma-3-12b-it-qat-q4_0-unquantized`, or
+    `PixArt-alpha/PixArt-XL-2-1024-MS`."""
 
     text_encoder_revision: str | None = None
     """Branch, tag or commit of the text encoder's hub id. None: its main branch."""
@@ -168,8 +173,8 @@ class ValidationSection(Section):
     interval: Annotated[int, Field(ge=1)] | None = 500
     """Steps between previews; there is always one at step 0 and one at the end. None: only those two."""
 
-    steps: Annotated[int, Field(ge=1, le=200)] = 30
-    """Denoising steps."""
+    steps: Annotated[int, Field(ge=1, le=200)] | None = None
+    """Denoising steps. None: the model family's own."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """Of the noise that a preview starts from, the same at every step of the training."""

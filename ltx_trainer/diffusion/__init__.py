@@ -11,8 +11,14 @@ from ltx_trainer.diffusion.flow import (
     give,
     join,
 )
-from ltx_trainer.diffusion.guidance import GuidanceScales, guide
-from ltx_trainer.diffusion.schedule import draw_sigmas, sampling_sigmas, shifted_logit_normal
+from ltx_trainer.diffusion.guidance import GuidanceScales, LevelGuidance, guide, projected
+from ltx_trainer.diffusion.schedule import (
+    draw_sigmas,
+    linear_quadratic_sigmas,
+    sampling_sigmas,
+    shifted_logit_normal,
+    shifted_sigmas,
+)
 from ltx_trainer.diffusion.tokens import (
     ModelStream,
     audio_coordinates,
@@ -25,6 +31,7 @@ from ltx_trainer.diffusion.tokens import (
 
 __all__ = [
     "GuidanceScales",
+    "LevelGuidance",
     "ModelStream",
     "Stream",
     "add_noise",
@@ -40,8 +47,11 @@ __all__ = [
     "give",
     "guide",
     "join",
+    "linear_quadratic_sigmas",
+    "projected",
     "sampling_sigmas",
     "shifted_logit_normal",
+    "shifted_sigmas",
     "video_coordinates",
     "video_latents",
     "video_tokens",

@@ -1,11 +1,18 @@
-"""Guidance: pushing the model's estimate of the clip away from what weaker versions of it say.
+"""Guidance: pushing what the model says of the clip away from what weaker versions of it say.
+
+What is combined is the model's estimate of the clip, or its velocity: the terms are the same either way, the rescale is
+not, so each family has its own.
 
 Shapes: b samples, n tokens, c channels.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
+
+SMALLEST_SQUARE = 1e-8
+"""Keeps the projection on a prediction of nothing finite."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,21 @@ class GuidanceScales:
     rescale: float
 
 
+@dataclass(frozen=True)
+class LevelGuidance:
+    """How sampling is guided over a range of noise levels.
+
+    Attributes:
+        down_to: The lowest noise level at which it holds; above it, what stands before it does.
+        scales: Of each stream.
+        stg_blocks: Blocks whose self-attention STG replaces by its values.
+    """
+
+    down_to: float
+    scales: Mapping[str, GuidanceScales]
+    stg_blocks: tuple[int, ...]
+
+
 def guide(
     estimate: Tensor,
     scales: GuidanceScales,
@@ -33,7 +55,7 @@ def guide(
     perturbed: Tensor | None,
     isolated: Tensor | None,
 ) -> Tensor:
-    """Combine estimates of the clip `[b n c]`; None leaves its term out.
+    """Combine estimates of the clip, or velocities, `[b n c]`; None leaves its term out.
 
     Source: Ho & Salimans 2022 (arXiv 2207.12598), Hyung et al. 2024 (arXiv 2411.18664); rescaling by Lin et al. 2023
     (arXiv 2305.08891), section 3.4.
@@ -49,3 +71,12 @@ def guide(
         return guided
     spread = estimate.std(dim=(1, 2), keepdim=True) / guided.std(dim=(1, 2), keepdim=True)
     return guided * (scales.rescale * spread + 1 - scales.rescale)
+
+
+def projected(negative: Tensor, positive: Tensor) -> Tensor:
+    """Scale each sample of `negative` `[b n c]` to its part along `positive`, so that their difference has none of it.
+
+    Source: Fan et al. 2025 (arXiv 2503.18886), the optimised scale of CFG-Zero*.
+    """
+    along = (positive * negative).sum(dim=(1, 2), keepdim=True)
+    return negative * (along / (negative.square().sum(dim=(1, 2), keepdim=True) + SMALLEST_SQUARE))

@@ -51,14 +51,14 @@ def audio_latents(tokens: Tensor, num_channels: int) -> Tensor:
     return tokens.unflatten(2, (num_channels, -1)).transpose(1, 2)
 
 
-def video_coordinates(grid: LatentGrid, factors: ScaleFactors, frame_rate: Fraction) -> Tensor:
+def video_coordinates(grid: LatentGrid, factors: ScaleFactors, frame_rate: Fraction, *, causal: bool = True) -> Tensor:
     """Give the bounds of each video token `[3 n 2]`.
 
     Latent frame 0 stands for pixel frame 0 alone, latent frame k for the `factors.frames` frames that end at
-    `factors.frames * k`.
+    `factors.frames * k`; where they are not causal, every latent frame for as many frames, from frame 0 on.
     """
     axes = (
-        _bounds(grid.frames, factors.frames, causal=True) / float(frame_rate),
+        _bounds(grid.frames, factors.frames, causal=causal) / float(frame_rate),
         _bounds(grid.rows, factors.rows, causal=False),
         _bounds(grid.columns, factors.columns, causal=False),
     )

@@ -4,10 +4,11 @@ Only what needs no tensors is re-exported here, so that importing the room never
 for each need: `family` opens a model, `lora` attaches an adapter, `miniature` writes a tiny model.
 """
 
-from ltx_trainer.models.facts import AudioFacts, ModelFacts, component_files, read_model
+from ltx_trainer.models.facts import AudioFacts, ModelFacts, component_files
 from ltx_trainer.models.locate import Located, locate_model
 from ltx_trainer.models.lora_file import check_warm_start
 from ltx_trainer.models.names import check_groups, lora_modules
+from ltx_trainer.models.read import read_model
 
 __all__ = [
     "AudioFacts",

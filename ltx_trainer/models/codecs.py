@@ -1,4 +1,4 @@
-"""The LTX-2.x autoencoders behind the codecs' interface.
+"""The autoencoders of both families behind the codecs' interface.
 
 Shapes: b samples (always one), c channels, f frames, h rows, w columns, n samples, t steps, m mel bins.
 """
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from diffusers import AutoencoderKLLTX2Audio, AutoencoderKLLTX2Video
+from diffusers import AutoencoderKLLTX2Audio, AutoencoderKLLTX2Video, AutoencoderKLLTXVideo
 from diffusers.pipelines.ltx2 import LTX2VocoderWithBWE
 from torch import Tensor
 
@@ -18,19 +18,25 @@ from ltx_trainer.models.family import AudioCodec, VideoCodec
 from ltx_trainer.models.log_mel import WINDOW_LENGTH, log_mel
 from ltx_trainer.models.weights import load_component, placed, read_weight, working_dtype
 
+VideoVae = AutoencoderKLLTX2Video | AutoencoderKLLTXVideo
+
+DECODE_SEED = 0
+DECODE_TIMESTEP, DECODE_NOISE_SCALE = 0.05, 0.025
+"""Of video VAEs that also remove a little noise: the level that the decoder is told, and the share that is mixed in."""
+
 
 @contextmanager
-def open_video_codec(component: Component, device: torch.device) -> Iterator[VideoCodec]:
+def open_video_codec(vae_class: type[VideoVae], component: Component, device: torch.device) -> Iterator[VideoCodec]:
     """Load the video VAE of a base model for the length of the `with`.
 
     Raises:
         ModelError: The weights do not fit their config.
     """
-    vae = load_component(AutoencoderKLLTX2Video, component, working_dtype(component, device), device)
+    vae = load_component(vae_class, component, working_dtype(component, device), device)
     # As published, not as rounded to the precision of the rest.
     mean, std = (read_weight(component, name).float().to(device) for name in ("latents_mean", "latents_std"))
     with placed(vae, device):
-        yield Ltx2VideoCodec(vae, mean, std)
+        yield VaeVideoCodec(vae, mean, std)
 
 
 @contextmanager
@@ -48,10 +54,27 @@ def open_audio_codec(
         yield Ltx2AudioCodec(vae, vocoder, facts)
 
 
-class Ltx2VideoCodec(VideoCodec):
-    """The video VAE, with latents normalised per channel."""
+def decode_latents(vae: VideoVae, latents: Tensor, generator: torch.Generator) -> Tensor:
+    """Decode latents `[b c f h w]`, as the VAE is scaled, to pixels around 0 `[b 3 f h w]`.
 
-    def __init__(self, vae: AutoencoderKLLTX2Video, mean: Tensor, std: Tensor) -> None:
+    A decoder that also removes noise is given some, drawn on the CPU.
+
+    Args:
+        vae: The video VAE.
+        latents: To decode.
+        generator: On the CPU.
+    """
+    if not vae.config.get("timestep_conditioning"):
+        return vae.decode(latents)[0]
+    noise = torch.randn(latents.shape, generator=generator).to(latents)
+    timestep = torch.full((len(latents),), DECODE_TIMESTEP, dtype=latents.dtype, device=latents.device)
+    return vae.decode((1 - DECODE_NOISE_SCALE) * latents + DECODE_NOISE_SCALE * noise, timestep)[0]
+
+
+class VaeVideoCodec(VideoCodec):
+    """A video VAE, with latents normalised per channel. The same latents always decode to the same frames."""
+
+    def __init__(self, vae: VideoVae, mean: Tensor, std: Tensor) -> None:
         self._vae = vae
         self._scale = vae.config["scaling_factor"] / std.view(-1, 1, 1, 1)
         self._mean = mean.view(-1, 1, 1, 1)
@@ -65,8 +88,21 @@ class Ltx2VideoCodec(VideoCodec):
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         unscaled = latents.to(self._vae.device).float() / self._scale + self._mean
-        pixels = self._vae.decode(unscaled[None].to(self._vae.dtype))[0][0].float()
+        generator = torch.Generator().manual_seed(DECODE_SEED)
+        with self._own_randomness():
+            pixels = decode_latents(self._vae, unscaled[None].to(self._vae.dtype), generator)[0].float()
         return ((pixels + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 3, 0).cpu()
+
+    @contextmanager
+    def _own_randomness(self) -> Iterator[None]:
+        """Seed the global generators, which the library draws from in decoders that add noise between layers."""
+        if not any(self._vae.config.get("decoder_inject_noise", ())):
+            yield
+            return
+        device = self._vae.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(DECODE_SEED)
+            yield
 
 
 class Ltx2AudioCodec(AudioCodec):

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ltx_trainer.diffusion.guidance import GuidanceScales
+from ltx_trainer.diffusion.guidance import GuidanceScales, LevelGuidance
 from ltx_trainer.diffusion.tokens import ModelStream, audio_coordinates, video_coordinates
 from ltx_trainer.geometry import ClipShape
 from ltx_trainer.models.facts import ModelFacts, component_files
@@ -21,15 +21,23 @@ from ltx_trainer.models.facts import ModelFacts, component_files
 
 @dataclass(frozen=True)
 class SamplingDefaults:
-    """How previews are guided unless the settings say otherwise.
+    """How previews are sampled unless the settings say otherwise.
 
     Attributes:
-        scales: Of each stream.
+        num_steps: Denoising steps.
+        scales: Guidance of each stream.
         stg_blocks: Blocks whose self-attention STG replaces by its values.
+        levels: What holds in place of both at higher noise levels, the highest first.
+        of_velocity: Whether velocities are combined and rescaled, or estimates of the clip.
+        projects_negative: Whether the negative prediction is first scaled to its part along the positive one.
     """
 
+    num_steps: int
     scales: Mapping[str, GuidanceScales]
     stg_blocks: tuple[int, ...]
+    levels: tuple[LevelGuidance, ...] = ()
+    of_velocity: bool = False
+    projects_negative: bool = False
 
 
 class VideoCodec(ABC):
@@ -114,15 +122,25 @@ class Family(ABC):
     @property
     @abstractmethod
     def sampling(self) -> SamplingDefaults:
-        """How previews are guided by default."""
+        """How previews are sampled by default."""
+
+    @abstractmethod
+    def sigmas(self, num_steps: int, num_tokens: int) -> list[float]:
+        """Give the `num_steps + 1` noise levels that sampling descends, from 1 down to 0.
+
+        Args:
+            num_steps: Denoising steps.
+            num_tokens: Tokens of the target, those that are joined to it not counted.
+        """
 
     @abstractmethod
     def encode_prompts(
         self, texts: Sequence[str], device: torch.device, *, scratch: Path
     ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Give each text with its embeddings on the CPU: `video` and `audio`, each `[l d]`.
+        """Give each text with its embeddings on the CPU, by name: what `predict` reads, each without a batch.
 
-        They come in the order of `texts`. One large component is on the device at a time.
+        `video` `[l d]` is always there. They come in the order of `texts`. One large component is on the device at a
+        time.
 
         Args:
             texts: Any texts; the empty one too.
@@ -168,7 +186,7 @@ class Family(ABC):
         Args:
             transformer: From `transformer`, or a wrapper of it.
             streams: `video`, `audio` or both.
-            prompt: `video` and `audio` embeddings `[b l d]`, whichever streams are there.
+            prompt: As `encode_prompts` gives it, in batches, whichever streams are there.
             stg_blocks: Blocks whose self-attention is replaced by its values (STG).
             isolate: Keep the streams from attending to each other.
         """
@@ -198,5 +216,7 @@ def open_family(facts: ModelFacts) -> Family:
     """Give the family of a model read by `read_model`."""
     # The families import this module.
     from ltx_trainer.models.ltx2 import Ltx2Family
+    from ltx_trainer.models.ltx_video import LtxVideoFamily
 
-    return Ltx2Family(facts)
+    known: Mapping[str, type[Family]] = {"ltx-2.3": Ltx2Family, "ltx-video": LtxVideoFamily}
+    return known[facts.family](facts)

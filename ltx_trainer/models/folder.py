@@ -19,26 +19,72 @@ SCHEDULER_FILE = "scheduler/scheduler_config.json"
 CONFIG_FILE = "config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 
-COMPONENTS = ("transformer", "vae", "audio_vae", "vocoder", "connectors")
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
 TRANSFORMERS_WEIGHTS = "model.safetensors"
-WEIGHTS: Mapping[str, str] = dict.fromkeys(COMPONENTS, DIFFUSERS_WEIGHTS) | {"text_encoder": TRANSFORMERS_WEIGHTS}
+TRANSFORMERS_PARTS = frozenset({"text_encoder"})
 
-VOCABULARIES = ("tokenizer.json", "tokenizer.model")
-TOKENIZER_FILES = (TOKENIZER_CONFIG, *VOCABULARIES, "special_tokens_map.json", "added_tokens.json")
+TOKENIZER_EXTRAS = ("special_tokens_map.json", "added_tokens.json")
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model")
+TOKENIZER_FILES = (TOKENIZER_CONFIG, *VOCABULARIES, *TOKENIZER_EXTRAS)
 
-FOLDERS = (*WEIGHTS, "tokenizer", "scheduler")
-WHAT_IT_HOLDS = f"An LTX-2.3 folder holds {INDEX_FILE} and the folders {', '.join(FOLDERS)}."
 
-FIRST_FILES = (
-    INDEX_FILE,
-    OVERRIDES_FILE,
-    SCHEDULER_FILE,
-    *(f"{name}/{CONFIG_FILE}" for name in WEIGHTS),
-    *(f"{name}/{weights}.index.json" for name, weights in WEIGHTS.items()),
-    f"tokenizer/{TOKENIZER_CONFIG}",
-)
-"""Small files that show what a model is and how its weights are split."""
+@dataclass(frozen=True)
+class Layout:
+    """What the folder of a family's model holds.
+
+    Attributes:
+        title: What to call the family in messages.
+        pipelines: Classes that the index of such a folder may name, the usual one first.
+        components: The parts with weights of diffusers; a text encoder and a tokenizer are there too.
+        vocabularies: Files that its tokenizer may lie in; one is enough.
+    """
+
+    title: str
+    pipelines: tuple[str, ...]
+    components: tuple[str, ...]
+    vocabularies: tuple[str, ...]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Name the folders with weights."""
+        return (*self.components, *TRANSFORMERS_PARTS)
+
+    @property
+    def what_it_holds(self) -> str:
+        """Say what a whole folder holds."""
+        folders = (*self.parts, "tokenizer", "scheduler")
+        return f"An {self.title} folder holds {INDEX_FILE} and the folders {', '.join(folders)}."
+
+    @property
+    def first_files(self) -> tuple[str, ...]:
+        """Name the small files that show what a model is and how its weights are split."""
+        return (
+            INDEX_FILE,
+            OVERRIDES_FILE,
+            SCHEDULER_FILE,
+            *(f"{name}/{CONFIG_FILE}" for name in self.parts),
+            *(f"{name}/{weights_name(name)}.index.json" for name in self.parts),
+            f"tokenizer/{TOKENIZER_CONFIG}",
+        )
+
+    def files_to_fetch(self, folder: Path) -> list[str]:
+        """Name the files that make a model whole, by what its `first_files` in a folder say of its shards."""
+        weights = [path for name in self.parts for path in weight_files(folder / name, weights_name(name))]
+        return [
+            *self.first_files,
+            *(f"tokenizer/{name}" for name in tokenizer_names(self.vocabularies)),
+            *(path.relative_to(folder).as_posix() for path in weights),
+        ]
+
+
+def weights_name(part: str) -> str:
+    """Say what the library calls the weights of a part."""
+    return TRANSFORMERS_WEIGHTS if part in TRANSFORMERS_PARTS else DIFFUSERS_WEIGHTS
+
+
+def tokenizer_names(vocabularies: tuple[str, ...]) -> tuple[str, ...]:
+    """Name the files that a tokenizer may consist of."""
+    return (TOKENIZER_CONFIG, *vocabularies, *TOKENIZER_EXTRAS)
 
 
 @dataclass(frozen=True)
@@ -54,44 +100,46 @@ class FolderModel:
     overrides: Mapping[str, Any]
 
 
-def read_folder(folder: Path) -> FolderModel:
+def read_folder(layout: Layout, folder: Path) -> FolderModel:
     """Find the parts of a base model in a folder, without loading a weight.
 
     Args:
+        layout: What it must hold.
         folder: A model in the layout of diffusers: `model_index.json` and one folder for each component.
 
     Raises:
-        ModelError: Files are missing or cut short, or the model is another one.
+        ModelError: Files are missing or cut short.
     """
-    check_family(folder, str(folder))
-    _check_complete(folder)
-    overrides = folder / OVERRIDES_FILE
+    _check_complete(layout, folder)
     return FolderModel(
-        components={name: read_component(folder / name, name) for name in COMPONENTS},
-        overrides=read_json(overrides) if overrides.is_file() else {},
+        components={name: read_component(folder / name, name) for name in layout.components},
+        overrides=read_overrides(folder),
     )
 
 
-def check_family(folder: Path, source: str) -> None:
-    """Refuse a model of another family or version, by its configs alone.
+def read_overrides(folder: Path) -> Mapping[str, Any]:
+    """Read what a folder says of itself beside the library's own files: a name, picture sizes, a version."""
+    overrides = folder / OVERRIDES_FILE
+    return read_json(overrides) if overrides.is_file() else {}
+
+
+def check_pipeline(layout: Layout, folder: Path, source: str) -> None:
+    """Refuse a model of another family, by its index alone.
 
     Args:
-        folder: Where `FIRST_FILES` are, as far as the model has them.
+        layout: What it must hold.
+        folder: Where its index is.
         source: What to call it.
 
     Raises:
-        ModelError: It is none of LTX-2.3 in the layout of diffusers.
+        ModelError: It names no pipeline of the family.
     """
     if not (folder / INDEX_FILE).is_file():
-        raise ModelError(f"{source} has no {INDEX_FILE}. {WHAT_IT_HOLDS}")
+        raise ModelError(f"{source} has no {INDEX_FILE}. {layout.what_it_holds}")
     found = read_json(folder / INDEX_FILE).get("_class_name")
-    if found != "LTX2Pipeline":
-        raise ModelError(f"{source} holds a model of {found}; this mode trains LTX-2.3, which is an LTX2Pipeline.")
-    transformer = folder / "transformer" / CONFIG_FILE
-    version = _version(read_json(transformer)) if transformer.is_file() else "2.3"
-    if version != "2.3":
+    if found not in layout.pipelines:
         raise ModelError(
-            f"{source} holds LTX-{version}; this mode trains LTX-2.3, whose LoRAs and prompts are its own."
+            f"{source} holds a model of {found}; this mode trains {layout.title}, which is an {layout.pipelines[0]}."
         )
 
 
@@ -105,7 +153,7 @@ def read_component(folder: Path, name: str) -> Component:
     Raises:
         ModelError: A file is missing or damaged.
     """
-    files = weight_files(folder, WEIGHTS[name])
+    files = weight_files(folder, weights_name(name))
     return Component(
         name=name,
         origin=str(folder),
@@ -125,16 +173,6 @@ def weight_files(folder: Path, weights: str) -> list[Path]:
     if (folder / weights).is_file() or not index.is_file():
         return [folder / weights]
     return [index, *(folder / shard for shard in _shards(index))]
-
-
-def files_to_fetch(folder: Path) -> list[str]:
-    """Name the files that make a model whole, by what its `FIRST_FILES` in a folder say of its shards."""
-    weights = [path for name, weights in WEIGHTS.items() for path in weight_files(folder / name, weights)]
-    return [
-        *FIRST_FILES,
-        *(f"tokenizer/{name}" for name in TOKENIZER_FILES),
-        *(path.relative_to(folder).as_posix() for path in weights),
-    ]
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
@@ -157,26 +195,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _version(transformer: Mapping[str, Any]) -> str:
-    if transformer.get("use_keyframes_abs_pos_embedding"):
-        return "2.5"
-    is_first = not transformer.get("cross_attn_mod") or transformer.get("use_prompt_embeddings", True)
-    return "2.0" if is_first else "2.3"
-
-
-def _check_complete(folder: Path) -> None:
-    missing = [str(path.relative_to(folder)) for path in _missing_files(folder)]
+def _check_complete(layout: Layout, folder: Path) -> None:
+    missing = [str(path.relative_to(folder)) for path in _missing_files(layout, folder)]
     if missing:
-        raise ModelError(f"{folder} lacks {', '.join(missing)}. {WHAT_IT_HOLDS}")
+        raise ModelError(f"{folder} lacks {', '.join(missing)}. {layout.what_it_holds}")
 
 
-def _missing_files(folder: Path) -> Iterator[Path]:
-    needed = [*(folder / name / CONFIG_FILE for name in WEIGHTS), folder / "tokenizer" / TOKENIZER_CONFIG]
+def _missing_files(layout: Layout, folder: Path) -> Iterator[Path]:
+    needed = [*(folder / name / CONFIG_FILE for name in layout.parts), folder / "tokenizer" / TOKENIZER_CONFIG]
     yield from (path for path in (*needed, folder / SCHEDULER_FILE) if not path.is_file())
-    for name, weights in WEIGHTS.items():
-        yield from (path for path in weight_files(folder / name, weights) if not path.is_file())
-    if not any((folder / "tokenizer" / name).is_file() for name in VOCABULARIES):
-        yield folder / "tokenizer" / VOCABULARIES[0]
+    for name in layout.parts:
+        yield from (path for path in weight_files(folder / name, weights_name(name)) if not path.is_file())
+    if not any((folder / "tokenizer" / name).is_file() for name in layout.vocabularies):
+        yield folder / "tokenizer" / layout.vocabularies[0]
 
 
 def _shards(index: Path) -> list[str]:

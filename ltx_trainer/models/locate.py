@@ -1,6 +1,6 @@
 """From what the settings say of the base model to the files that it lies in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,15 +8,17 @@ from ltx_trainer import __version__
 from ltx_trainer.atomic import locked
 from ltx_trainer.digests import file_sha256
 from ltx_trainer.errors import ModelError
-from ltx_trainer.models import folder as diffusers_folder
-from ltx_trainer.models import gemma
 from ltx_trainer.models.component import Component
+from ltx_trainer.models.folder import check_pipeline
 from ltx_trainer.models.hub import fetch_files, is_repository
-from ltx_trainer.models.suitable import check_suitable, config_signs, name_signs, refuse_gguf
+from ltx_trainer.models.reader import Reader
+from ltx_trainer.models.readers import reader_of
+from ltx_trainer.models.suitable import check_suitable, config_names, name_signs, refuse_gguf
+from ltx_trainer.models.text_encoder import check_text_encoder, places
 from ltx_trainer.models.unified import read_unified
 
 MINIATURE = "miniature"
-MINIATURES = ("ltx-2.3", "ltx-2.3-random")
+MINIATURES = ("ltx-2.3", "ltx-2.3-random", "ltx-video", "ltx-video-random")
 """Names of those that can be written: a family, or a family and `-random`."""
 DIGITS = 12
 """Of the digest of its weights, in the name of the folder that a miniature is kept in."""
@@ -35,7 +37,7 @@ class Located:
         path: A folder in the layout of diffusers, or a unified file.
         source: What the settings call it.
         revision: The commit, if it is from the hub.
-        text_encoder: Folder of the Gemma 3 that a unified file is used with; None for a folder, which has its own.
+        text_encoder: Folder of the text encoder that a unified file is used with; None for a folder, which has its own.
         text_encoder_revision: The commit, if that is from the hub.
     """
 
@@ -54,6 +56,7 @@ def locate_model(
     revision: str | None = None,
     text_encoder: str | None = None,
     text_encoder_revision: str | None = None,
+    version: str | None = None,
     allow_unsuitable_base: bool = False,
 ) -> Located:
     """Find the base model, or fetch it from the hub. The miniature is written the first time it is asked for.
@@ -63,11 +66,12 @@ def locate_model(
 
     Args:
         base: A folder, an id on the hub, a unified file, or `miniature`.
-        family: Which miniature.
+        family: Of the model.
         cache: Where the miniature is kept.
         revision: Branch, tag or commit of an id; None for the main branch.
-        text_encoder: Folder or id of the Gemma 3 that a unified file is used with.
+        text_encoder: Folder or id of the text encoder that a unified file is used with; None for the family's own id.
         text_encoder_revision: Branch, tag or commit of that id.
+        version: Which of the family's versions it is, where the model does not say.
         allow_unsuitable_base: Take a distilled or 8-bit model too.
 
     Raises:
@@ -82,12 +86,15 @@ def locate_model(
     if path.is_dir():
         return Located(path, base)
     if path.is_file():
-        connectors = _unified_connectors(path)
-        encoder, commit = _locate_text_encoder(text_encoder, text_encoder_revision, connectors)
+        reader = reader_of(family)
+        components = _unified_components(reader, path)
+        encoder, commit = _locate_text_encoder(
+            reader, text_encoder or reader.default_encoder, text_encoder_revision, components
+        )
         return Located(path, base, text_encoder=encoder, text_encoder_revision=commit)
     if not is_repository(base):
         raise ModelError(f"{base} is not there. {WHAT_WORKS}")
-    fetched = _fetch_base(base, revision, allowed=allow_unsuitable_base)
+    fetched = _fetch_base(reader_of(family), base, revision, version, allowed=allow_unsuitable_base)
     return Located(fetched, base, revision=fetched.name)
 
 
@@ -111,39 +118,39 @@ def trained_weights(family: str) -> Path:
     return Path(__file__).with_name("trained") / f"{family}.safetensors"
 
 
-def _unified_connectors(file: Path) -> Component:
+def _unified_components(reader: Reader, file: Path) -> Mapping[str, Component]:
     if file.suffix != UNIFIED_SUFFIX:
         raise ModelError(f"{file} is not a {UNIFIED_SUFFIX} file. {WHAT_WORKS}")
-    return read_unified(file).components["connectors"]
+    return read_unified(reader.file, file).components
 
 
 def _locate_text_encoder(
-    text_encoder: str | None, revision: str | None, connectors: Component
+    reader: Reader, text_encoder: str, revision: str | None, components: Mapping[str, Component]
 ) -> tuple[Path, str | None]:
     """Give the folder of a text encoder, and the commit if it is from the hub."""
-    if text_encoder is None:
-        raise ModelError(f"a unified file has no text encoder of its own. {gemma.WHAT_WORKS}")
-    folder = Path(text_encoder).expanduser()
+    kind, folder = reader.encoder, Path(text_encoder).expanduser()
     if folder.is_dir():
         return folder, None
     if folder.exists() or not is_repository(text_encoder):
-        raise ModelError(f"the text encoder {text_encoder} is not a folder. {gemma.WHAT_WORKS}")
+        raise ModelError(f"the text encoder {text_encoder} is not a folder. {kind.what_works}")
 
     def check(first: Path) -> None:
-        gemma.check_gemma(first, connectors, text_encoder)
+        check_text_encoder(kind, places(first)[0], components, text_encoder)
 
-    fetched = _fetch(text_encoder, revision, gemma.FIRST_FILES, check, gemma.files_to_fetch)
+    fetched = _fetch(text_encoder, revision, kind.first_files, check, kind.files_to_fetch)
     return fetched, fetched.name
 
 
-def _fetch_base(repository: str, revision: str | None, *, allowed: bool) -> Path:
+def _fetch_base(reader: Reader, repository: str, revision: str | None, version: str | None, *, allowed: bool) -> Path:
     check_suitable(repository, name_signs([repository, revision or ""]), allowed=allowed)
 
     def check(first: Path) -> None:
-        diffusers_folder.check_family(first, repository)
-        check_suitable(repository, config_signs(first), allowed=allowed)
+        check_pipeline(reader.layout, first, repository)
+        reader.check_configs(first, repository, version)
+        signs = [*reader.config_signs(first), *name_signs(config_names(first))]
+        check_suitable(repository, signs, allowed=allowed)
 
-    return _fetch(repository, revision, diffusers_folder.FIRST_FILES, check, diffusers_folder.files_to_fetch)
+    return _fetch(repository, revision, reader.layout.first_files, check, reader.layout.files_to_fetch)
 
 
 def _fetch(

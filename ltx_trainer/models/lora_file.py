@@ -64,7 +64,8 @@ def read_lora_file(path: Path) -> LoraFile:
     if not path.is_file():
         state = "is a folder" if path.is_dir() else "is not there"
         raise CheckpointError(
-            f"model.lora: {path} {state}. Give the path of a LoRA of LTX-2.3 in safetensors, or leave model.lora out."
+            f"model.lora: {path} {state}. Give the path of a LoRA of the base's family in safetensors, or leave "
+            "model.lora out."
         )
     try:
         metadata, entries = read_header(path)
@@ -75,7 +76,7 @@ def read_lora_file(path: Path) -> LoraFile:
     if foreign or not found:
         raise CheckpointError(
             f"{path} is not a LoRA of the transformer: {_some(foreign)}, where modules of diffusion_model or "
-            "transformer have lora_A and lora_B. model.lora takes a LoRA of LTX-2.3 in safetensors."
+            "transformer have lora_A and lora_B. model.lora takes a LoRA of the base's family in safetensors."
         )
     pairs = {module: _pair(path, module, keys, entries) for module, keys in found.items()}
     return LoraFile(path, pairs, _scale(path, metadata))

@@ -19,6 +19,7 @@ from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2VocoderWithBWE
 from torch import Tensor, nn
 
 from ltx_trainer.diffusion.guidance import GuidanceScales
+from ltx_trainer.diffusion.schedule import sampling_sigmas
 from ltx_trainer.diffusion.tokens import ModelStream
 from ltx_trainer.models import names
 from ltx_trainer.models.codecs import open_audio_codec, open_video_codec
@@ -30,6 +31,7 @@ from ltx_trainer.models.weights import check_component, load_component, placed
 
 TIMESTEP_SCALE = 1000
 STG_BLOCK = 28
+NUM_STEPS = 30
 
 CAST_INPUTS = (
     "hidden_states",
@@ -65,6 +67,7 @@ class Ltx2Family(Family):
     def sampling(self) -> SamplingDefaults:
         last_block = self.facts.num_blocks - 1
         return SamplingDefaults(
+            num_steps=NUM_STEPS,
             scales={
                 "video": GuidanceScales(cfg=3.0, stg=1.0, modality=3.0, rescale=0.7),
                 "audio": GuidanceScales(cfg=7.0, stg=1.0, modality=3.0, rescale=0.7),
@@ -72,13 +75,17 @@ class Ltx2Family(Family):
             stg_blocks=(min(STG_BLOCK, last_block),),
         )
 
+    def sigmas(self, num_steps: int, num_tokens: int) -> list[float]:
+        del num_tokens
+        return sampling_sigmas(num_steps)
+
     def encode_prompts(
         self, texts: Sequence[str], device: torch.device, *, scratch: Path
     ) -> Iterator[tuple[str, dict[str, Tensor]]]:
         return encode_prompts(self.facts, texts, device, scratch=scratch)
 
     def video_codec(self, device: torch.device) -> AbstractContextManager[VideoCodec]:
-        return open_video_codec(self.facts.components["vae"], device)
+        return open_video_codec(AutoencoderKLLTX2Video, self.facts.components["vae"], device)
 
     def audio_codec(self, device: torch.device) -> AbstractContextManager[AudioCodec]:
         components = self.facts.components
@@ -129,7 +136,7 @@ class Ltx2Family(Family):
         return {name: velocities[name].float() for name in streams}
 
     def lora_modules(self, groups: Sequence[str], *, frozen: Collection[str] = ()) -> list[str]:
-        return names.lora_modules(groups, self.facts.num_blocks, frozen)
+        return names.lora_modules(self.facts.modules, groups, self.facts.num_blocks, frozen)
 
     def published_name(self, module: str) -> str:
         return names.published_name(module)

@@ -1,7 +1,7 @@
-"""A tiny base model in the layout and with the flags of the real one, trained on the world of `ltx_trainer.world`.
+"""Tiny base models in the layout and with the flags of the real ones, trained on the world of `ltx_trainer.world`.
 
-Everything that runs on the real model runs on it in seconds on a CPU. It draws what captions in the words of its world
-ask for, and its weights come with the package. With random weights its pictures and sounds are noise.
+Everything that runs on a real model runs on them in seconds on a CPU. They draw what captions in the words of their
+world ask for, and their weights come with the package. With random weights their pictures and sounds are noise.
 """
 
 import json
@@ -9,9 +9,10 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from diffusers import (
@@ -22,52 +23,47 @@ from diffusers import (
     LTX2VideoTransformer3DModel,
 )
 from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2VocoderWithBWE
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration, GemmaTokenizer
 
-from ltx_trainer import world
 from ltx_trainer.atomic import disk_errors, flush, make_folder
 from ltx_trainer.errors import ModelError
 from ltx_trainer.models.folder import OVERRIDES_FILE
 from ltx_trainer.models.locate import MINIATURES, trained_weights
-from ltx_trainer.tensorfile import write_tensors
-
-Built = TypeVar("Built", bound=nn.Module)
-
-SEED = 20
-
-VIDEO_LATENT_CHANNELS = 16
-SPACE_FACTOR, TIME_FACTOR = 8, 4
+from ltx_trainer.models.miniature_ltx_video import LTX_VIDEO_VERSION, random_ltx_video, trained_ltx_video
+from ltx_trainer.models.miniature_parts import (
+    MAX_TEXT_TOKENS,
+    NUM_BLOCKS,
+    RESOLUTIONS,
+    SAMPLE_TEXTS,
+    SPACE_FACTOR,
+    TEXT_LAYERS,
+    TEXT_WIDTH,
+    TIME_FACTOR,
+    VIDEO_HEAD_WIDTH,
+    VIDEO_HEADS,
+    VIDEO_LATENT_CHANNELS,
+    VOCABULARY,
+    fill_statistics,
+    read_trained,
+    sample_captions,
+    seeded,
+    write_trained,
+)
 
 RATE_HZ, OUTPUT_RATE_HZ, HOP_LENGTH, MEL_BINS = 16000, 48000, 160, 64
 AUDIO_LATENT_CHANNELS, AUDIO_LATENT_BINS = 2, 16
 AUDIO_TOKEN_CHANNELS = AUDIO_LATENT_CHANNELS * AUDIO_LATENT_BINS
 
-NUM_BLOCKS = 4
-VIDEO_HEADS, VIDEO_HEAD_WIDTH = 4, 32
 AUDIO_HEADS, AUDIO_HEAD_WIDTH = 4, 16
 SECONDS_IN_VIEW, SIDE_IN_VIEW, ROPE_THETA = 2, 64, 100.0
 """The lengths that positions are measured by; a model for small things looks closely."""
-TEXT_WIDTH, TEXT_LAYERS = 32, 2
 NUM_REGISTERS = 16
-MAX_TEXT_TOKENS = 64
 VOCABULARY_SIZE = 512
-NUM_SAMPLE_SCENES = 200
 
 TRAINED_LTX23 = trained_weights("ltx-2.3")
 TRAINED = ("transformer", "vae", "audio_vae", "vocoder", "connectors", "text_encoder")
-FROZEN = "text_encoder"
-STATISTICS = ("latents_mean", "latents_std")
-REMEDY = "Install the package again, or train the miniature with scripts/train_miniature.py."
-
-RESOLUTIONS: Mapping[str, Mapping[str, tuple[int, int]]] = {
-    "low": {"16:9": (96, 64), "1:1": (64, 64), "9:16": (64, 96)},
-    "medium": {"16:9": (128, 64), "1:1": (96, 96), "9:16": (64, 128)},
-    "high": {"16:9": (160, 96), "1:1": (128, 128), "9:16": (96, 160)},
-}
 
 SPECIAL_TOKENS = (
     "<pad>",
@@ -80,14 +76,6 @@ SPECIAL_TOKENS = (
     "<start_of_image>",
     "<end_of_image>",
     "<image_soft_token>",
-)
-SAMPLE_TEXTS = (
-    "a red ball rolls across a green table while a bell rings",
-    "a person walks through a quiet forest, birds sing in the trees",
-    "waves crash on a rocky shore at sunset, slow camera movement to the right",
-    "the camera follows a blue car down a city street at night in the rain",
-    "close-up of a hand that draws a circle on white paper",
-    "worst quality, inconsistent motion, blurry, jittery, distorted",
 )
 
 
@@ -108,8 +96,10 @@ def write_miniature(name: str, folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelError(f"{folder} is not empty. Name a folder that does not exist yet.")
     with disk_errors(folder), _whole_or_absent(folder) as unfinished:
-        BUILDERS[name]().save_pretrained(unfinished)
-        overrides = {"name": f"miniature {name}", "resolutions": RESOLUTIONS}
+        kind = KINDS[name]
+        kind.build().save_pretrained(unfinished)
+        version = {} if kind.version is None else {"version": kind.version}
+        overrides = {"name": f"miniature {name}", **version, "resolutions": RESOLUTIONS}
         (unfinished / OVERRIDES_FILE).write_text(json.dumps(overrides, indent=2) + "\n", encoding="utf-8")
 
 
@@ -131,22 +121,15 @@ def _whole_or_absent(folder: Path) -> Iterator[Path]:
 def random_ltx23() -> LTX2Pipeline:
     """Build the miniature of LTX-2.3 with random weights, the same every time."""
     return LTX2Pipeline(
-        transformer=_seeded(_transformer),
-        vae=_seeded(_video_vae),
-        audio_vae=_seeded(_audio_vae),
-        vocoder=_seeded(_vocoder),
-        connectors=_seeded(_connectors),
-        text_encoder=_seeded(_text_encoder),
+        transformer=seeded(_transformer),
+        vae=seeded(_video_vae),
+        audio_vae=seeded(_audio_vae),
+        vocoder=seeded(_vocoder),
+        connectors=seeded(_connectors),
+        text_encoder=seeded(_text_encoder),
         tokenizer=_tokenizer(_learn_vocabulary()),
         scheduler=_scheduler(),
     )
-
-
-def _seeded(build: Callable[[], Built]) -> Built:
-    """Build a component from our own seed, whatever else is built; the caller's random state stays as it is."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(SEED)
-        return build()
 
 
 def trained_ltx23(file: Path = TRAINED_LTX23) -> LTX2Pipeline:
@@ -157,59 +140,49 @@ def trained_ltx23(file: Path = TRAINED_LTX23) -> LTX2Pipeline:
             that are built here.
     """
     pipeline = random_ltx23()
-    try:
-        weights = load_file(file)
-        with safe_open(file, "pt") as opened:
-            metadata = opened.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{file} cannot be read: {error}. {REMEDY}") from error
-    if "vocabulary" not in metadata:
-        raise ModelError(f"{file} has no vocabulary in its metadata. {REMEDY}")
-    own = _shipped(pipeline)
-    found, expected = ({key: [*tensor.shape] for key, tensor in side.items()} for side in (weights, own))
-    for key in sorted({*found, *expected}):
-        if found.get(key) != expected.get(key):
-            raise ModelError(
-                f"{file} was made for another version: {key} is {found.get(key, 'absent')} in it, and "
-                f"{expected.get(key, 'absent')} here. {REMEDY}"
-            )
-    with torch.no_grad():
-        for key, tensor in own.items():
-            tensor.copy_(weights[key])
-    pipeline.register_modules(tokenizer=_tokenizer(json.loads(metadata["vocabulary"])))
+    metadata = read_trained(pipeline, TRAINED, file)
+    pipeline.register_modules(tokenizer=_tokenizer(json.loads(metadata[VOCABULARY])))
     return pipeline
 
 
-def _shipped(pipeline: LTX2Pipeline) -> dict[str, Tensor]:
-    """Give the pipeline's own tensors that training decides, and the text encoder, by component and name."""
-    tensors: dict[str, Tensor] = {}
-    for name in TRAINED:
-        module: nn.Module = getattr(pipeline, name)
-        tensors |= {f"{name}.{key}": parameter for key, parameter in module.named_parameters()}
-        tensors |= {f"{name}.{key}": buffer for key, buffer in module.named_buffers() if key in STATISTICS}
-    return tensors
-
-
 def write_trained_ltx23(pipeline: LTX2Pipeline, file: Path, metadata: Mapping[str, str]) -> None:
-    """Write what `trained_ltx23` reads; what is the same whatever was trained is not written.
-
-    Trained parameters are in bfloat16. The text encoder, which is random, and the latents' statistics are as they are.
+    """Write what `trained_ltx23` reads.
 
     Args:
         pipeline: Built by `random_ltx23`, then trained.
         file: Whole or absent.
         metadata: Goes with it.
     """
-    tensors = {
-        key: tensor.detach() if key.startswith(f"{FROZEN}.") or key.endswith(STATISTICS) else tensor.bfloat16()
-        for key, tensor in _shipped(pipeline).items()
-    }
     vocabulary = json.loads(pipeline.tokenizer.backend_tokenizer.to_str())["model"]
     kept = {key: vocabulary[key] for key in ("vocab", "merges")}
-    write_tensors(file, tensors, {"format": "pt", "vocabulary": json.dumps(kept), **metadata})
+    write_trained(pipeline, TRAINED, json.dumps(kept), file, metadata)
 
 
-BUILDERS: Mapping[str, Callable[[], LTX2Pipeline]] = dict(zip(MINIATURES, (trained_ltx23, random_ltx23), strict=True))
+@dataclass(frozen=True)
+class _Kind:
+    """One miniature that can be written.
+
+    Attributes:
+        build: Makes it.
+        version: Which of the family's versions it is.
+    """
+
+    build: Callable[[], Any]
+    version: str | None = None
+
+
+KINDS: Mapping[str, _Kind] = dict(
+    zip(
+        MINIATURES,
+        (
+            _Kind(trained_ltx23),
+            _Kind(random_ltx23),
+            _Kind(trained_ltx_video, LTX_VIDEO_VERSION),
+            _Kind(random_ltx_video, LTX_VIDEO_VERSION),
+        ),
+        strict=True,
+    )
+)
 
 
 def _transformer() -> LTX2VideoTransformer3DModel:
@@ -270,7 +243,7 @@ def _video_vae() -> AutoencoderKLLTX2Video:
         spatial_compression_ratio=SPACE_FACTOR,
         temporal_compression_ratio=TIME_FACTOR,
     )
-    _fill_statistics(vae)
+    fill_statistics(vae)
     return vae
 
 
@@ -290,14 +263,8 @@ def _audio_vae() -> AutoencoderKLLTX2Audio:
         is_causal=True,
         mel_bins=MEL_BINS,
     )
-    _fill_statistics(vae)
+    fill_statistics(vae)
     return vae
-
-
-def _fill_statistics(vae: nn.Module) -> None:
-    """Give a VAE latent statistics that are not neutral, so that forgetting to normalise shows."""
-    vae.get_buffer("latents_mean").normal_(std=0.1)
-    vae.get_buffer("latents_std").uniform_(0.5, 1.5)
 
 
 def _vocoder() -> LTX2VocoderWithBWE:
@@ -412,8 +379,7 @@ def _learn_vocabulary() -> Mapping[str, Any]:
         special_tokens=[*SPECIAL_TOKENS, *(f"<0x{byte:02X}>" for byte in range(256))],
         show_progress=False,
     )
-    captions = [world.caption(scene) for scene in world.draw_scenes(NUM_SAMPLE_SCENES, SEED)]
-    pieces.train_from_iterator([*captions, *SAMPLE_TEXTS], trainer)
+    pieces.train_from_iterator([*sample_captions(), *SAMPLE_TEXTS], trainer)
     return json.loads(pieces.to_str())["model"]
 
 

@@ -1,7 +1,9 @@
-"""Names of the LTX-2.x transformer's modules: which a LoRA may train, and what the original checkpoint calls them."""
+"""Names of the transformers' modules: which a LoRA may train, and what the original checkpoints call them."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
+from types import MappingProxyType
 
 from ltx_trainer.errors import ConfigError
 
@@ -9,23 +11,51 @@ BLOCKS = "transformer_blocks"
 
 ATTENTION_LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
 FEED_FORWARD_LAYERS = ("net.0.proj", "net.2")
-GROUP_LAYERS: Mapping[str, tuple[str, ...]] = {
-    "attn1": ATTENTION_LAYERS,
-    "attn2": ATTENTION_LAYERS,
-    "audio_attn1": ATTENTION_LAYERS,
-    "audio_attn2": ATTENTION_LAYERS,
-    "audio_to_video_attn": ATTENTION_LAYERS,
-    "video_to_audio_attn": ATTENTION_LAYERS,
-    "ff": FEED_FORWARD_LAYERS,
-    "audio_ff": FEED_FORWARD_LAYERS,
-}
-AUDIO_GROUPS = frozenset({"audio_attn1", "audio_attn2", "audio_ff"})
-CROSS_GROUPS = frozenset({"audio_to_video_attn", "video_to_audio_attn"})
-IDLE_IN_LAST_BLOCK: Mapping[str, frozenset[str]] = {
-    "video": frozenset({"audio_to_video_attn", "ff"}),
-    "audio": frozenset({"video_to_audio_attn", "audio_ff"}),
-}
-"""Groups of the last block that only a stream's own prediction depends on, by stream."""
+
+
+@dataclass(frozen=True)
+class ModuleGroups:
+    """What a LoRA may train in each block of a family's transformer.
+
+    Attributes:
+        layers: The linear layers of each group.
+        audio: Groups of the audio stream alone.
+        cross: Groups between the streams.
+        idle_in_last_block: Groups of the last block that only a stream's own prediction depends on, by stream.
+    """
+
+    layers: Mapping[str, tuple[str, ...]]
+    audio: frozenset[str] = frozenset()
+    cross: frozenset[str] = frozenset()
+    idle_in_last_block: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+
+
+VIDEO_LAYERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"attn1": ATTENTION_LAYERS, "attn2": ATTENTION_LAYERS, "ff": FEED_FORWARD_LAYERS}
+)
+LTX2_GROUPS = ModuleGroups(
+    layers=MappingProxyType(
+        {
+            "attn1": ATTENTION_LAYERS,
+            "attn2": ATTENTION_LAYERS,
+            "audio_attn1": ATTENTION_LAYERS,
+            "audio_attn2": ATTENTION_LAYERS,
+            "audio_to_video_attn": ATTENTION_LAYERS,
+            "video_to_audio_attn": ATTENTION_LAYERS,
+            "ff": FEED_FORWARD_LAYERS,
+            "audio_ff": FEED_FORWARD_LAYERS,
+        }
+    ),
+    audio=frozenset({"audio_attn1", "audio_attn2", "audio_ff"}),
+    cross=frozenset({"audio_to_video_attn", "video_to_audio_attn"}),
+    idle_in_last_block=MappingProxyType(
+        {
+            "video": frozenset({"audio_to_video_attn", "ff"}),
+            "audio": frozenset({"video_to_audio_attn", "audio_ff"}),
+        }
+    ),
+)
+LTX_VIDEO_GROUPS = ModuleGroups(layers=VIDEO_LAYERS)
 
 PUBLISHED_ROOTS: Mapping[str, str] = {
     "proj_in": "patchify_proj",
@@ -40,32 +70,42 @@ PUBLISHED_ROOTS: Mapping[str, str] = {
     "av_cross_attn_audio_v2a_gate": "av_ca_v2a_gate_adaln_single",
 }
 PUBLISHED_IN_BLOCKS: Mapping[str, str] = {"norm_q": "q_norm", "norm_k": "k_norm"}
+"""LTX-Video has those of these modules that have nothing to do with sound, under the same names."""
 
 
-def check_groups(groups: Sequence[str], *, with_video: bool, with_audio: bool) -> None:
+def check_groups(known: ModuleGroups, groups: Sequence[str], *, with_video: bool, with_audio: bool) -> None:
     """Refuse groups that no block has, or that would learn nothing because a stream is absent.
+
+    Args:
+        known: Of the base model.
+        groups: Asked for.
+        with_video: Whether there are pictures.
+        with_audio: Whether there is sound.
 
     Raises:
         ConfigError: With the group that was probably meant, or with what to do.
     """
     for group in groups:
-        _check_group(group)
-        if not with_audio and group in AUDIO_GROUPS | CROSS_GROUPS:
+        _check_group(known, group)
+        if not with_audio and group in known.audio | known.cross:
             raise ConfigError(
                 f"LoRA target {group!r} learns nothing in a silent run. "
                 "Take it out of lora.targets, or train with sound."
             )
-        if not with_video and group not in AUDIO_GROUPS:
+        if not with_video and group not in known.audio:
             raise ConfigError(
                 f"LoRA target {group!r} learns nothing in a run without pictures. Take it out of lora.targets; "
-                f"those that learn are {', '.join(sorted(AUDIO_GROUPS))}."
+                f"those that learn are {', '.join(sorted(known.audio))}."
             )
 
 
-def lora_modules(groups: Sequence[str], num_blocks: int, frozen: Collection[str] = ()) -> list[str]:
+def lora_modules(
+    known: ModuleGroups, groups: Sequence[str], num_blocks: int, frozen: Collection[str] = ()
+) -> list[str]:
     """Name the linear layers of `groups` in all blocks, in full, so that no name is the end of another.
 
     Args:
+        known: Of the base model.
         groups: Of each block.
         num_blocks: Of the transformer.
         frozen: Streams that are given whole. What only their prediction depends on, in the last block, is left out: it
@@ -75,14 +115,14 @@ def lora_modules(groups: Sequence[str], num_blocks: int, frozen: Collection[str]
         ConfigError: A group is not known.
     """
     for group in groups:
-        _check_group(group)
-    idle = frozenset[str]().union(*(IDLE_IN_LAST_BLOCK[name] for name in frozen))
+        _check_group(known, group)
+    idle = frozenset[str]().union(*(known.idle_in_last_block.get(name, ()) for name in frozen))
     return [
         f"{BLOCKS}.{block}.{group}.{layer}"
         for block in range(num_blocks)
         for group in groups
         if block < num_blocks - 1 or group not in idle
-        for layer in GROUP_LAYERS[group]
+        for layer in known.layers[group]
     ]
 
 
@@ -96,12 +136,12 @@ def library_name(module: str) -> str:
     return _rename(module, _inverse(PUBLISHED_ROOTS), _inverse(PUBLISHED_IN_BLOCKS))
 
 
-def _check_group(group: str) -> None:
-    if group in GROUP_LAYERS:
+def _check_group(known: ModuleGroups, group: str) -> None:
+    if group in known.layers:
         return
-    near = get_close_matches(group, GROUP_LAYERS, n=1)
+    near = get_close_matches(group, known.layers, n=1)
     meant = f" Did you mean {near[0]}?" if near else ""
-    raise ConfigError(f"LoRA target {group!r} is not known.{meant} Known: {', '.join(GROUP_LAYERS)}.")
+    raise ConfigError(f"LoRA target {group!r} is not known.{meant} Known: {', '.join(known.layers)}.")
 
 
 def _rename(module: str, roots: Mapping[str, str], in_blocks: Mapping[str, str]) -> str:

@@ -80,7 +80,7 @@ def _spool_hidden_states(facts: ModelFacts, texts: Sequence[str], spool: Path, d
         for text in texts:
             if num_bytes >= SPOOL_BYTES:
                 break
-            ids, mask = _tokenize(tokenizer, text, facts.max_text_tokens)
+            ids, mask = tokenize(tokenizer, text, facts.max_text_tokens)
             output = encoder(
                 input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, logits_to_keep=1
             )
@@ -91,9 +91,16 @@ def _spool_hidden_states(facts: ModelFacts, texts: Sequence[str], spool: Path, d
     return files
 
 
-def _tokenize(tokenizer: PreTrainedTokenizerBase, text: str, num_tokens: int) -> tuple[Tensor, Tensor]:
-    """Give token ids and their mask `[1 l]`, padded on the left as the model was trained."""
-    length = len(tokenizer(text.strip()).input_ids)
+def tokenize(tokenizer: PreTrainedTokenizerBase, text: str, num_tokens: int) -> tuple[Tensor, Tensor]:
+    """Give token ids and their mask `[1 l]`, padded on the tokenizer's side. What is cut off is warned of.
+
+    Args:
+        tokenizer: As the model was trained with.
+        text: Any text; the empty one too.
+        num_tokens: The length wanted.
+    """
+    # What is cut off is told below.
+    length = len(tokenizer(text.strip(), verbose=False).input_ids)
     if length > num_tokens:
         logger.warning("The model reads %d of the %d tokens of the text %r.", num_tokens, length, f"{text[:SHOWN]}...")
     tokens = tokenizer(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ltx_trainer.errors import ModelError
 from ltx_trainer.models.component import Component
-from ltx_trainer.models.folder import CONFIG_FILE, INDEX_FILE, SCHEDULER_FILE, read_json
+from ltx_trainer.models.folder import CONFIG_FILE, INDEX_FILE, read_json
 from ltx_trainer.models.unified import SCALE_KEY, UNSUITABLE
 
 logger = logging.getLogger(__name__)
@@ -52,13 +52,10 @@ def name_signs(names: Iterable[str]) -> list[str]:
     return [f"its name says {word}" for word in words]
 
 
-def config_signs(folder: Path) -> list[str]:
-    """Find what the configs of a folder in the layout of diffusers say against it."""
-    scheduler = folder / SCHEDULER_FILE
-    is_full = not scheduler.is_file() or read_json(scheduler).get("use_dynamic_shifting")
-    signs = [] if is_full else ["its scheduler is a distilled model's (use_dynamic_shifting is off)"]
+def config_names(folder: Path) -> list[str]:
+    """List what the configs of a folder in the layout of diffusers call the model."""
     configs = [path for path in (folder / INDEX_FILE, folder / "transformer" / CONFIG_FILE) if path.is_file()]
-    return [*signs, *name_signs(str(read_json(path).get("_name_or_path", "")) for path in configs)]
+    return [str(read_json(path).get("_name_or_path", "")) for path in configs]
 
 
 def weight_signs(components: Iterable[Component]) -> list[str]:

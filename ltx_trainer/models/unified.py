@@ -5,7 +5,7 @@ Only its header is read. The config lies in the metadata, and the names of tenso
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,7 @@ from typing import Any
 from ltx_trainer.errors import ModelError, some_of
 from ltx_trainer.models.component import Component, Weight
 from ltx_trainer.models.header import Entry, read_header
-from ltx_trainer.models.unified_config import WHAT_WORKS, Arguments, Section, component_arguments
-from ltx_trainer.models.unified_names import LEFT_OUT, TRANSFORMER_PREFIX, component_of, library_key
-
-COMPONENTS = ("transformer", "vae", "audio_vae", "vocoder", "connectors")
-VERSION = "LTX-2.3"
-LATER = {"use_keyframes_abs_pos_embedding": True, "ff_bias": False, "use_prompt_adaln_single": False}
-DECLARED_VERSION = re.compile(r"[0-9]+\.[0-9]+")
-VIDEO_INPUT, AUDIO_INPUT = (
-    f"{TRANSFORMER_PREFIX}patchify_proj.weight",
-    f"{TRANSFORMER_PREFIX}audio_patchify_proj.weight",
-)
+from ltx_trainer.models.unified_section import Arguments, Rules, Section, Shapes
 
 LORA_KEY = re.compile(r".+\.(lora_[AB]|lora_(down|up))(\..+)?")
 SCALE_KEY = re.compile(r"(.+\.)?(weight_scale(_2)?|input_scale|scale_weight|scale_input|comfy_quant|scaled_fp8)")
@@ -46,32 +36,64 @@ class UnifiedModel:
     Attributes:
         components: The parts of the model by name: all but the text encoder and its tokenizer.
         metadata: As in the file.
+        config: What the metadata says of the parts.
         signs: What in the metadata says that the model is unsuitable as a training base; none of it may be said.
     """
 
     components: Mapping[str, Component]
     metadata: Mapping[str, str]
+    config: Mapping[str, Any]
     signs: tuple[str, ...]
 
 
-def read_unified(file: Path) -> UnifiedModel:
+@dataclass(frozen=True)
+class FileKind:
+    """What the unified file of a family holds.
+
+    Attributes:
+        components: The parts of a model.
+        rules: Of its config.
+        found: Says what a file holds, given its config, its metadata and its tensors: the family's title if it is one.
+        arguments: Says how to build each component, given the config and the sizes of the tensors.
+        component_of: Names the component that a tensor belongs to; None if it is left out or of no component.
+        namer: Gives, for the arguments of each component, what turns a file's name of a tensor into the one that the
+            component's class has for it, or into None where no such file uses the name.
+        left_out: Tensors that nothing computes with.
+    """
+
+    components: tuple[str, ...]
+    rules: Rules
+    found: Callable[[Section, Mapping[str, str], Mapping[str, Entry]], str]
+    arguments: Callable[[Section, Shapes], Mapping[str, Arguments]]
+    component_of: Callable[[str], str | None]
+    namer: Callable[[Mapping[str, Arguments]], Callable[[str], str | None]]
+    left_out: re.Pattern[str]
+
+    @property
+    def title(self) -> str:
+        """What to call the family in messages."""
+        return self.rules.title
+
+
+def read_unified(kind: FileKind, file: Path) -> UnifiedModel:
     """Find the parts of a base model in a unified file, without loading a weight.
 
     Args:
-        file: A `.safetensors` file of LTX-2.3 in Lightricks' own layout.
+        kind: What it must hold.
+        file: A `.safetensors` file in Lightricks' own layout.
 
     Raises:
         ModelError: The file is damaged, holds something else, or lacks a part.
     """
     metadata, entries = read_header(file)
     _check_plain(file, entries)
-    config = _read_config(file, metadata)
-    _check_version(config, metadata, entries)
-    _check_complete(file, entries)
-    arguments = component_arguments(config, {key: tuple(entry["shape"]) for key, entry in entries.items()})
-    weights = _weights(file, entries, num_stages=len(arguments["vae"]["block_out_channels"]))
-    components = {name: _component(file, name, arguments[name], weights[name]) for name in COMPONENTS}
-    return UnifiedModel(components, metadata, tuple(_signs(metadata, config)))
+    config = _read_config(kind, file, metadata)
+    _check_version(kind, config, metadata, entries)
+    _check_complete(kind, file, entries)
+    arguments = kind.arguments(config, {key: tuple(entry["shape"]) for key, entry in entries.items()})
+    weights = _weights(kind, file, entries, kind.namer(arguments))
+    components = {name: _component(file, name, arguments[name], weights[name]) for name in kind.components}
+    return UnifiedModel(components, metadata, config.values, tuple(_signs(metadata, config)))
 
 
 def _check_plain(file: Path, entries: Mapping[str, Entry]) -> None:
@@ -94,17 +116,17 @@ def _some(keys: list[str]) -> str:
     return f"{len(keys)} tensor{'s' * (len(keys) > 1)}: {some_of(keys)}"
 
 
-def _read_config(file: Path, metadata: Mapping[str, str]) -> Section:
+def _read_config(kind: FileKind, file: Path, metadata: Mapping[str, str]) -> Section:
     if "config" not in metadata:
         found = f"its metadata has {', '.join(metadata)}" if metadata else "it has no metadata"
         raise ModelError(
             f"{file} does not say what it holds: {found}, where Lightricks' own file has config. A file that was split "
-            f"or packed again loses it. {WHAT_WORKS}"
+            f"or packed again loses it. {kind.rules.what_works}"
         )
     config = _parsed(metadata["config"])
     if not isinstance(config, dict):
-        raise ModelError(f"the config in the metadata of {file} is not a JSON object. {WHAT_WORKS}")
-    return Section(file, "", config)
+        raise ModelError(f"the config in the metadata of {file} is not a JSON object. {kind.rules.what_works}")
+    return Section(file, "", config, kind.rules)
 
 
 def _parsed(text: str) -> object:
@@ -115,57 +137,42 @@ def _parsed(text: str) -> object:
         return text
 
 
-def _check_version(config: Section, metadata: Mapping[str, str], entries: Mapping[str, Entry]) -> None:
-    found = _version(config, metadata, entries)
-    if found != VERSION:
+def _check_version(kind: FileKind, config: Section, metadata: Mapping[str, str], entries: Mapping[str, Entry]) -> None:
+    found = kind.found(config, metadata, entries)
+    if found != kind.title:
         raise ModelError(
-            f"{config.file} holds {found}; this mode trains {VERSION}, whose LoRAs and prompts are its own. "
-            f"{WHAT_WORKS}"
+            f"{config.file} holds {found}; this mode trains {kind.title}, whose LoRAs and prompts are its own. "
+            f"{kind.rules.what_works}"
         )
 
 
-def _version(config: Section, metadata: Mapping[str, str], entries: Mapping[str, Entry]) -> str:
-    """Tell versions apart by what they compute with, and by the number that a file gives itself."""
-    transformer, vae = _part(config, "transformer"), _part(config, "vae")
-    if VIDEO_INPUT in entries and AUDIO_INPUT not in entries:
-        return "LTX-Video"
-    declared = DECLARED_VERSION.match(metadata.get("model_version", ""))
-    if declared and f"LTX-{declared[0]}" != VERSION:
-        return f"LTX-{declared[0]}"
-    if vae.get("_class_name") == "CausalDiffusionVAE" or any(transformer.get(key) == on for key, on in LATER.items()):
-        return "LTX-2.5"
-    is_first = not (transformer.get("cross_attention_adaln") and transformer.get("caption_proj_before_connector"))
-    return "LTX-2.0" if transformer and is_first else VERSION
-
-
-def _part(config: Section, name: str) -> Mapping[str, Any]:
-    part = config.values.get(name)
-    return part if isinstance(part, dict) else {}
-
-
-def _check_complete(file: Path, entries: Mapping[str, Entry]) -> None:
-    held = {component_of(key) for key in entries}
-    missing = [name for name in COMPONENTS if name not in held]
+def _check_complete(kind: FileKind, file: Path, entries: Mapping[str, Entry]) -> None:
+    held = {kind.component_of(key) for key in entries}
+    missing = [name for name in kind.components if name not in held]
     if missing:
-        found = [name for name in COMPONENTS if name in held]
+        found = [name for name in kind.components if name in held]
         raise ModelError(
             f"{file} lacks {', '.join(missing)} and holds only {', '.join(found) or 'tensors of no part of a model'}. "
-            f"{WHAT_WORKS}"
+            f"{kind.rules.what_works}"
         )
 
 
-def _weights(file: Path, entries: Mapping[str, Entry], *, num_stages: int) -> dict[str, dict[str, Weight]]:
+def _weights(
+    kind: FileKind, file: Path, entries: Mapping[str, Entry], library_key: Callable[[str], str | None]
+) -> dict[str, dict[str, Weight]]:
     """Sort the file's tensors by component, under the library's names."""
-    weights: dict[str, dict[str, Weight]] = {name: {} for name in COMPONENTS}
+    weights: dict[str, dict[str, Weight]] = {name: {} for name in kind.components}
     unexpected: list[str] = []
     for key, entry in entries.items():
-        component, name = component_of(key), library_key(key, num_stages)
+        component, name = kind.component_of(key), library_key(key)
         if component and name:
             weights[component][name] = Weight(file, key, entry["dtype"], tuple(entry["shape"]))
-        elif not LEFT_OUT.fullmatch(key):
+        elif not kind.left_out.fullmatch(key):
             unexpected.append(key)
     if unexpected:
-        raise ModelError(f"{file} holds what LTX-2.3 has no place for: {_some(unexpected)}. {WHAT_WORKS}")
+        raise ModelError(
+            f"{file} holds what {kind.title} has no place for: {_some(unexpected)}. {kind.rules.what_works}"
+        )
     return weights
 
 

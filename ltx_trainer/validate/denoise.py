@@ -10,7 +10,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ltx_trainer.diffusion import Stream, clean_estimate, euler_step, guide, sampling_sigmas
+from ltx_trainer.diffusion import Stream, clean_estimate, euler_step, guide, projected
+from ltx_trainer.diffusion.tokens import ModelStream
 from ltx_trainer.models.family import Family
 from ltx_trainer.validate.sampling import Sampling
 
@@ -35,13 +36,14 @@ def denoise(
         transformer: The base with the adapter.
         streams: What is given of each stream, clean.
         noise: What each stream starts from `[b n c]`; what it holds at given tokens does not matter.
-        prompt: Embeddings of what is asked for, `[b l d]` for each stream.
+        prompt: Embeddings of what is asked for, in batches, as the family reads them.
         negative: Embeddings of what is guided away from.
         sampling: Steps and guidance.
     """
     model = _GuidedModel(family, transformer, streams, prompt, negative, sampling)
     tokens = {name: torch.where(stream.given[..., None], stream.clean, noise[name]) for name, stream in streams.items()}
-    sigmas = sampling_sigmas(sampling.num_steps)
+    leading = streams["video"] if "video" in streams else next(iter(streams.values()))
+    sigmas = family.sigmas(sampling.num_steps, leading.num_target)
     for sigma, next_sigma in pairwise(sigmas):
         estimates = model.estimate(tokens, sigma)
         tokens = {
@@ -71,41 +73,52 @@ class _GuidedModel:
         self._prompt = prompt
         self._negative = negative
         self._sampling = sampling
+        self._of_velocity = family.sampling.of_velocity
+        self._projects_negative = family.sampling.projects_negative
         self._generated = [name for name, stream in streams.items() if not stream.frozen]
-        scales = [sampling.scales[name] for name in self._generated]
-        self._uses_cfg = any(scale.cfg > 1 for scale in scales)
-        self._uses_stg = any(scale.stg > 0 for scale in scales)
-        self._uses_modality = len(streams) > 1 and any(scale.modality > 1 for scale in scales)
 
     def estimate(self, tokens: TokensByStream, sigma: float) -> TokensByStream:
         """Estimate the clean tokens of each generated stream from `tokens` at noise level `sigma`."""
-        plain = self._pass(tokens, sigma, self._prompt)
-        negative = self._pass(tokens, sigma, self._negative) if self._uses_cfg else {}
-        perturbed = self._pass(tokens, sigma, self._prompt, perturbed=True) if self._uses_stg else {}
-        isolated = self._pass(tokens, sigma, self._prompt, isolate=True) if self._uses_modality else {}
-        return {
+        seen = {
+            name: stream.at(tokens[name], torch.full((len(stream.clean),), sigma, device=stream.clean.device))
+            for name, stream in self._streams.items()
+        }
+        level = self._sampling.at(sigma)
+        scales = [level.scales[name] for name in self._generated]
+        plain = self._pass(seen, self._prompt)
+        negative, perturbed, isolated = TokensByStream(), TokensByStream(), TokensByStream()
+        if any(scale.cfg > 1 for scale in scales):
+            negative = self._pass(seen, self._negative)
+        if level.stg_blocks and any(scale.stg > 0 for scale in scales):
+            perturbed = self._pass(seen, self._prompt, stg_blocks=level.stg_blocks)
+        if len(self._streams) > 1 and any(scale.modality > 1 for scale in scales):
+            isolated = self._pass(seen, self._prompt, isolate=True)
+        if self._projects_negative:
+            negative = {name: projected(value, plain[name]) for name, value in negative.items()}
+        guided = {
             name: guide(
                 plain[name],
-                self._sampling.scales[name],
+                level.scales[name],
                 negative=negative.get(name),
                 perturbed=perturbed.get(name),
                 isolated=isolated.get(name),
             )
             for name in self._generated
         }
+        if self._of_velocity:
+            return {name: clean_estimate(seen[name], velocity) for name, velocity in guided.items()}
+        return guided
 
     def _pass(
-        self, tokens: TokensByStream, sigma: float, prompt: Prompt, *, perturbed: bool = False, isolate: bool = False
+        self,
+        seen: Mapping[str, ModelStream],
+        prompt: Prompt,
+        *,
+        stg_blocks: tuple[int, ...] = (),
+        isolate: bool = False,
     ) -> TokensByStream:
-        seen = {
-            name: stream.at(tokens[name], torch.full((len(stream.clean),), sigma, device=stream.clean.device))
-            for name, stream in self._streams.items()
-        }
-        velocities = self._family.predict(
-            self._transformer,
-            seen,
-            prompt,
-            stg_blocks=self._sampling.stg_blocks if perturbed else (),
-            isolate=isolate,
-        )
+        """Give what is combined of each stream: its velocity, or the estimate of its clean tokens."""
+        velocities = self._family.predict(self._transformer, seen, prompt, stg_blocks=stg_blocks, isolate=isolate)
+        if self._of_velocity:
+            return velocities
         return {name: clean_estimate(seen[name], velocity) for name, velocity in velocities.items()}

@@ -1,4 +1,4 @@
-"""The video VAE: reconstruction of drawn scenes, with a little of the loss that keeps latents near a unit Gaussian.
+"""The video VAEs: reconstruction of drawn scenes, with a little of the loss that keeps latents near a unit Gaussian.
 
 What lets it learn in minutes: latents start with little noise (the class starts with as much noise as signal), residual
 branches start small, and a saturated pixel, which belongs to the shape, weighs more than a grey one.
@@ -10,10 +10,11 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLLTX2Video
+from diffusers import AutoencoderKLLTX2Video, AutoencoderKLLTXVideo
 from torch import Tensor
 
 from ltx_trainer import world
+from ltx_trainer.models.codecs import decode_latents
 from miniature.parts import Recipe
 
 RECIPE = Recipe(steps=12_000, peak_rate=3e-3, average=0.995)
@@ -23,13 +24,15 @@ LONGEST = 17
 BATCHES = ((9, 8), (9, 8), (17, 4), (1, 24))
 """Frames and clips of a batch; each is as likely as the others."""
 
+VideoVae = AutoencoderKLLTX2Video | AutoencoderKLLTXVideo
+
 FIRST_LOG_VARIANCE = -6.0
 RESIDUAL_START = 0.1
 SALIENCY = 3.0
 KL_WEIGHT = 1e-5
 
 
-def prepare(vae: AutoencoderKLLTX2Video) -> None:
+def prepare(vae: VideoVae) -> None:
     """Change the class's own start in place, so that latents carry something from the first step."""
     with torch.no_grad():
         weight, bias = (vae.get_parameter(f"encoder.conv_out.conv.{name}") for name in ("weight", "bias"))
@@ -39,6 +42,9 @@ def prepare(vae: AutoencoderKLLTX2Video) -> None:
             if name.endswith("conv2") and hasattr(module, "conv"):
                 module.conv.weight *= RESIDUAL_START
                 module.conv.bias.zero_()
+    # A factor that the class counts among its weights.
+    if (factor := getattr(vae.decoder, "timestep_scale_multiplier", None)) is not None:
+        factor.requires_grad_(False)
 
 
 def draw_clips(count: int, seed: int, num_frames: int = LONGEST) -> Tensor:
@@ -63,7 +69,7 @@ def draw_clips(count: int, seed: int, num_frames: int = LONGEST) -> Tensor:
 class Loss:
     """The loss of a batch drawn from a fixed pool of clips."""
 
-    def __init__(self, vae: AutoencoderKLLTX2Video, seed: int) -> None:
+    def __init__(self, vae: VideoVae, seed: int) -> None:
         self._vae = vae
         self._seed = seed
 
@@ -83,7 +89,7 @@ class Loss:
         with torch.autocast(clips.device.type, torch.bfloat16):
             posterior = self._vae.encode(clips)[0]
             noise = torch.randn(posterior.mean.shape, generator=generator).to(clips.device)
-            decoded = self._vae.decode(posterior.mean + posterior.std * noise)[0]
+            decoded = decode_latents(self._vae, posterior.mean + posterior.std * noise, generator)
         error = decoded.float() - clips
         weight = 1 + SALIENCY * (clips.amax(1, keepdim=True) - clips.amin(1, keepdim=True)) / 2
         mean, log_variance = posterior.mean.float(), posterior.logvar.float()
@@ -92,14 +98,15 @@ class Loss:
 
 
 @torch.no_grad()
-def measure(vae: AutoencoderKLLTX2Video, count: int = 32, seed: int = 7) -> Mapping[str, float]:
+def measure(vae: VideoVae, count: int = 32, seed: int = 7) -> Mapping[str, float]:
     """Reconstruct scenes that were never trained on: PSNR in dB, and what can still be read."""
     scenes = world.draw_scenes(count, seed)
+    generator = torch.Generator().manual_seed(seed)
     psnr, hits = 0.0, {"colour": 0, "shape": 0, "motion": 0}
     for scene in scenes:
         frames = world.render(scene, SIDE, SIDE, LONGEST)
         clip = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].to(vae.device).float() / 127.5 - 1
-        decoded = vae.decode(vae.encode(clip)[0].mode())[0].clamp(-1, 1)
+        decoded = decode_latents(vae, vae.encode(clip)[0].mode(), generator).clamp(-1, 1)
         psnr += float(-10 * ((decoded - clip) / 2).square().mean().log10())
         seen = ((decoded[0].permute(1, 2, 3, 0) + 1) * 127.5).round().byte().cpu().numpy()
         reading = world.read_video(seen)
@@ -109,7 +116,7 @@ def measure(vae: AutoencoderKLLTX2Video, count: int = 32, seed: int = 7) -> Mapp
 
 
 @torch.no_grad()
-def fill_statistics(vae: AutoencoderKLLTX2Video, count: int = 256, seed: int = 8) -> None:
+def fill_statistics(vae: VideoVae, count: int = 256, seed: int = 8) -> None:
     """Measure the mean and spread of each latent channel, by which latents are normalised."""
     clips = draw_clips(count, seed).to(vae.device)
     latents = torch.cat([vae.encode(clip[None].float() / 127.5 - 1)[0].mode() for clip in clips])

@@ -17,6 +17,7 @@ from ltx_trainer.geometry import ClipShape, FrameSize, ScaleFactors
 from ltx_trainer.models import ModelFacts
 from ltx_trainer.models.facts import AudioFacts
 from ltx_trainer.models.ltx2 import Ltx2Family
+from ltx_trainer.models.names import LTX2_GROUPS
 from ltx_trainer.modes import ENDPOINT, Mode, Presence, find_mode
 
 VIDEO_CHANNELS, AUDIO_CHANNELS, AUDIO_BINS = 3, 2, 4
@@ -43,8 +44,8 @@ class FakeFamily(Ltx2Family):
         nowhere = Path("nowhere")
         super().__init__(
             ModelFacts(
-                "ltx-2.3", "fake", "fake", None, nowhere, {}, nowhere, nowhere,
-                self.factors, VIDEO_CHANNELS, AUDIO, 1, 8, {},
+                "ltx-2.3", None, "fake", "fake", None, nowhere, {}, nowhere, nowhere,
+                self.factors, VIDEO_CHANNELS, AUDIO, 1, LTX2_GROUPS, 8, {},
             )
         )  # fmt: skip
         self._generator = torch.Generator().manual_seed(5)

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from ltx_trainer.models.family import Family
+from ltx_trainer.models import read_model
+from ltx_trainer.models.family import Family, open_family
+from ltx_trainer.models.miniature import write_miniature
 
 CPU = torch.device("cpu")
 
@@ -33,3 +36,16 @@ def transformer(family: Family, load_transformer: Callable[..., nn.Module]) -> n
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(3)
+
+
+@pytest.fixture(scope="session")
+def ltx_video_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature of LTX-Video with random weights: to be read, never changed."""
+    folder = tmp_path_factory.mktemp("ltx-video") / "miniature"
+    write_miniature("ltx-video-random", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ltx_video(ltx_video_folder: Path) -> Family:
+    return open_family(read_model(ltx_video_folder, "ltx-video"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -78,6 +79,29 @@ def test_small_files_come_before_weights(hub: Hub, tmp_path: Path) -> None:
         hub.fetched[:first_weights]
     )
     assert all(name.endswith(".json") for name in hub.fetched[:first_weights])
+
+
+def test_another_family_is_fetched_by_the_same_code(hub: Hub, ltx_video_folder: Path, tmp_path: Path) -> None:
+    hub.repositories["Lightricks/LTX-Video"] = ltx_video_folder
+
+    located = locate_model("Lightricks/LTX-Video", "ltx-video", tmp_path)
+
+    assert read_model(located, "ltx-video").version == "0.9.6-dev"
+    assert not any("audio" in name or "tokenizer.model" in name for name in hub.fetched)
+
+
+def test_a_version_that_is_left_open_is_asked_for_before_weights_come(
+    hub: Hub, ltx_video_folder: Path, tmp_path: Path
+) -> None:
+    own = Path(shutil.copytree(ltx_video_folder, tmp_path / "own"))
+    (own / "ltx_trainer.json").unlink()
+    hub.repositories["Lightricks/LTX-Video"] = own
+
+    with pytest.raises(ModelError, match=r"Lightricks/LTX-Video does not say which version .* Set model\.version"):
+        locate_model("Lightricks/LTX-Video", "ltx-video", tmp_path)
+
+    assert not any(name.endswith(".safetensors") for name in hub.fetched)
+    assert locate_model("Lightricks/LTX-Video", "ltx-video", tmp_path, version="0.9.5").revision == COMMIT
 
 
 def test_a_branch_is_looked_up_once_so_that_no_two_commits_are_mixed(hub: Hub, tmp_path: Path) -> None:

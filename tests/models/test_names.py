@@ -5,7 +5,7 @@ from torch import nn
 
 from ltx_trainer.errors import ConfigError
 from ltx_trainer.models.family import Family
-from ltx_trainer.models.names import check_groups
+from ltx_trainer.models.names import LTX2_GROUPS, check_groups
 from ltx_trainer.modes import ALL_ATTENTION, AUDIO_ONLY_TARGETS, MODES, VIDEO_ATTENTION, Mode
 
 
@@ -68,25 +68,25 @@ def test_gates_are_no_target(family: Family) -> None:
 
 @pytest.mark.parametrize("group", ["audio_attn1", "audio_ff", "audio_to_video_attn", "video_to_audio_attn"])
 def test_a_silent_run_has_no_group_that_needs_sound(group: str) -> None:
-    check_groups([*VIDEO_ATTENTION, "ff"], with_video=True, with_audio=False)
+    check_groups(LTX2_GROUPS, [*VIDEO_ATTENTION, "ff"], with_video=True, with_audio=False)
 
     with pytest.raises(ConfigError, match=rf"'{group}' learns nothing in a silent run\. .* or train with sound"):
-        check_groups(["attn1", group], with_video=True, with_audio=False)
+        check_groups(LTX2_GROUPS, ["attn1", group], with_video=True, with_audio=False)
 
 
 @pytest.mark.parametrize("group", ["attn1", "attn2", "ff", "audio_to_video_attn", "video_to_audio_attn"])
 def test_a_run_without_pictures_has_no_group_that_needs_them(group: str) -> None:
-    check_groups(AUDIO_ONLY_TARGETS, with_video=False, with_audio=True)
+    check_groups(LTX2_GROUPS, AUDIO_ONLY_TARGETS, with_video=False, with_audio=True)
 
     with pytest.raises(ConfigError, match=rf"'{group}' learns nothing in a run without pictures\. .*audio_attn1"):
-        check_groups(["audio_attn1", group], with_video=False, with_audio=True)
+        check_groups(LTX2_GROUPS, ["audio_attn1", group], with_video=False, with_audio=True)
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 def test_the_default_groups_of_a_mode_are_none_that_it_refuses(mode: Mode) -> None:
-    check_groups(mode.targets, with_video=mode.has_video, with_audio=True)
+    check_groups(LTX2_GROUPS, mode.targets, with_video=mode.has_video, with_audio=True)
     if not mode.needs_audio:
-        check_groups(mode.silent_targets, with_video=True, with_audio=False)
+        check_groups(LTX2_GROUPS, mode.silent_targets, with_video=True, with_audio=False)
 
 
 def test_what_only_a_frozen_prediction_depends_on_is_left_out(family: Family) -> None:

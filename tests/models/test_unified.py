@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from torch import nn
 
 from ltx_trainer.errors import ModelError
 from ltx_trainer.models.component import Component
-from ltx_trainer.models.unified import UnifiedModel, read_unified
-from ltx_trainer.models.unified_config import Section, component_arguments
-from ltx_trainer.models.unified_names import component_of, library_key
+from ltx_trainer.models.unified import UnifiedModel
+from ltx_trainer.models.unified import read_unified as read_unified_of
+from ltx_trainer.models.unified_ltx2 import LTX2_FILE
+from ltx_trainer.models.unified_ltx2_config import RULES, component_arguments
+from ltx_trainer.models.unified_ltx2_names import component_of, library_key
+from ltx_trainer.models.unified_section import Section
 from ltx_trainer.models.weights import load_component
 from tests.models.unified_file import (
     CLASSES,
@@ -31,6 +35,7 @@ from tests.models.unified_file import (
 )
 
 Models = Mapping[str, Any]
+read_unified = partial(read_unified_of, LTX2_FILE)
 COMPONENTS = list(CLASSES)
 
 
@@ -204,7 +209,7 @@ def test_the_full_config_builds_the_full_model(full_size: Models) -> None:
         for name, model in full_size.items()
         for key, value in model.state_dict().items()
     }
-    arguments = component_arguments(Section(Path("ltx-2.3-22b-dev.safetensors"), "", FULL_CONFIG), shapes)
+    arguments = component_arguments(Section(Path("ltx-2.3-22b-dev.safetensors"), "", FULL_CONFIG, RULES), shapes)
 
     for name, model in full_size.items():
         expected = _config(model)

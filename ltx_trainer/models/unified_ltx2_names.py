@@ -1,4 +1,4 @@
-"""What the parts of a unified file call their tensors, in the words of the library.
+"""What the parts of an LTX-2.3 file call their tensors, in the words of the library.
 
 Whole steps of a path are renamed, each in one place of the path only. A name that is already the library's is not one
 of a unified file, so no two names of a file become the same.
@@ -80,7 +80,7 @@ def library_key(key: str, num_stages: int) -> str | None:
     """
     component = component_of(key)
     if component == "transformer":
-        return _transformer_key(key.removeprefix(TRANSFORMER_PREFIX))
+        return transformer_key(key.removeprefix(TRANSFORMER_PREFIX))
     if component == "connectors":
         return _connectors_key(key)
     if component == "vae":
@@ -90,19 +90,20 @@ def library_key(key: str, num_stages: int) -> str | None:
     return _vocoder_key(key.removeprefix("vocoder.")) if component == "vocoder" else None
 
 
-def _transformer_key(path: str) -> str | None:
+def transformer_key(path: str) -> str | None:
+    """Turn the path of a transformer's tensor into the library's, or give None where it is the library's already."""
     library = library_name(path)
     if published_name(library) != path:
         return None
     root, *rest = library.split(".")
-    renamed = _rename(rest, TABLES) if root == BLOCKS else rest
+    renamed = rename(rest, TABLES) if root == BLOCKS else rest
     return None if renamed is None else ".".join([root, *renamed])
 
 
 def _connectors_key(key: str) -> str | None:
     for prefix, root in CONNECTOR_ROOTS.items():
         if key.startswith(prefix):
-            renamed = _rename(key.removeprefix(prefix).split("."), CONNECTOR_STEPS)
+            renamed = rename(key.removeprefix(prefix).split("."), CONNECTOR_STEPS)
             return None if renamed is None else root + ".".join(renamed)
     return None
 
@@ -110,7 +111,7 @@ def _connectors_key(key: str) -> str | None:
 def _video_key(path: str, num_stages: int) -> str | None:
     if path in STATISTICS:
         return STATISTICS[path]
-    renamed = _rename(path.split("."), VIDEO_STEPS, LIBRARY_STEPS)
+    renamed = rename(path.split("."), VIDEO_STEPS, LIBRARY_STEPS)
     if renamed is None:
         return None
     if renamed[:2] not in VIDEO_BLOCKS:
@@ -143,11 +144,11 @@ def _vocoder_key(path: str) -> str | None:
         return None
     if steps[-3:] == ["downsample", "lowpass", "filter"]:
         del steps[-2]
-    renamed = _rename(steps, VOCODER_STEPS)
+    renamed = rename(steps, VOCODER_STEPS)
     return None if renamed is None else ".".join(renamed)
 
 
-def _rename(steps: list[str], names: Mapping[str, str], foreign: frozenset[str] = frozenset()) -> list[str] | None:
+def rename(steps: list[str], names: Mapping[str, str], foreign: frozenset[str] = frozenset()) -> list[str] | None:
     """Rename whole steps, or give None where one of them is the library's already."""
     if foreign.intersection(steps) or not set(names.values()).isdisjoint(steps):
         return None

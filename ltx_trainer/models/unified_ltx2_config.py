@@ -1,21 +1,14 @@
-"""What a unified file's config says, as arguments of the library's classes.
+"""What the config of an LTX-2.3 file says, as arguments of the library's classes.
 
 The file describes a model in the words of its own reader, in which a value that is left out has a meaning; the
 defaults here are that reader's. What the library's classes cannot be told must stand as they compute it.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from ltx_trainer.errors import ModelError
-
-Value = TypeVar("Value", bool, int, float, str, list[Any])
-Shapes = Mapping[str, tuple[int, ...]]
-"""Sizes of each tensor, by its name in the file."""
-
-Arguments = dict[str, Any]
+from ltx_trainer.models.unified_section import Arguments, Block, Rules, Section, Shapes, read_block
 
 TRANSFORMER: Mapping[str, tuple[str, bool | float | str]] = {
     "in_channels": ("in_channels", 128),
@@ -117,97 +110,7 @@ WIDEST_DECODER_STAGE = 8
 
 
 WHAT_WORKS = "Give Lightricks' own LTX-2.3 file, or a folder in the layout of diffusers."
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the config, with its place for messages.
-
-    Attributes:
-        file: Where it was read.
-        name: Path of the part, with dots.
-        values: What it says.
-    """
-
-    file: Path
-    name: str
-    values: Mapping[str, Any]
-
-    def inner(self, key: str) -> "Section":
-        """Give a part of this part.
-
-        Raises:
-            ModelError: There is none.
-        """
-        name = f"{self.name}.{key}" if self.name else key
-        values = self.values.get(key)
-        if not isinstance(values, dict):
-            found = "nothing" if values is None else f"a {type(values).__name__}"
-            raise ModelError(f"the config in {self.file} has {found} for {name}, which is a section. {WHAT_WORKS}")
-        section = Section(self.file, name, values)
-        section.check()
-        return section
-
-    def get(self, key: str, default: Value) -> Value:
-        """Read a value of the default's type.
-
-        Raises:
-            ModelError: It is of another type.
-        """
-        value: Any = self.values.get(key, default)
-        if type(default) is float and type(value) is int:
-            value = float(value)
-        if type(default) is int and type(value) is float and value.is_integer():
-            value = int(value)
-        if type(value) is not type(default):
-            raise self.error(key, f"of type {type(default).__name__}")
-        return cast("Value", value)
-
-    def size(self, key: str, default: int) -> int:
-        """Read a whole number from 1.
-
-        Raises:
-            ModelError: It is something else.
-        """
-        value = self.get(key, default)
-        if value < 1:
-            raise self.error(key, "at least 1")
-        return value
-
-    def sizes(self, key: str, default: list[int]) -> list[int]:
-        """Read whole numbers, as many as the default has.
-
-        Raises:
-            ModelError: It is not a list of so many.
-        """
-        values = self.get(key, default)
-        if len(values) != len(default) or not all(type(value) is int for value in values):
-            raise self.error(key, f"{len(default)} whole numbers")
-        return values
-
-    def error(self, key: str, rule: str) -> ModelError:
-        """Say that a value breaks a rule."""
-        return ModelError(
-            f"the config in {self.file} says {self.values.get(key)!r} for {self.name}.{key}, which is {rule}. "
-            f"{WHAT_WORKS}"
-        )
-
-    def check(self) -> None:
-        """Hold the section to what the library's classes compute.
-
-        Raises:
-            ModelError: It says something else, or nothing where nothing can be assumed.
-        """
-        for key, allowed in ALLOWED.get(self.name, {}).items():
-            if self.values.get(key, allowed[0]) not in allowed:
-                raise self.error(key, f"{' or '.join(map(repr, allowed))} in LTX-2.3")
-        for key in REQUIRED.get(self.name, ()):
-            if key not in self.values:
-                raise self.error(key, "never left out")
-
-
-Block = tuple[str, Section]
-"""The kind of a block of the video VAE, and what is said of it."""
+RULES = Rules("LTX-2.3", ALLOWED, REQUIRED, WHAT_WORKS)
 
 
 def component_arguments(config: Section, shapes: Shapes) -> dict[str, Arguments]:
@@ -258,7 +161,7 @@ def _video_vae(section: Section) -> Arguments:
 
 def _blocks(section: Section, key: str, resamplers: Mapping[str, str]) -> list[Block]:
     """Read a list of blocks, in which stages and resamplers take turns."""
-    blocks = [_block(section, key, block) for block in section.get(key, [])]
+    blocks = [read_block(section, key, block) for block in section.get(key, [])]
     kinds = [kind for kind, _ in blocks]
     is_whole = len(kinds) >= 3 and len(kinds) % 2 == 1
     if not is_whole or set(kinds[0::2]) != {STAGE} or not set(kinds[1::2]) <= set(resamplers):
@@ -267,17 +170,6 @@ def _blocks(section: Section, key: str, resamplers: Mapping[str, str]) -> list[B
             f"{STAGE} and one of {', '.join(resamplers)} in turn, from {STAGE} to {STAGE}. {WHAT_WORKS}"
         )
     return blocks
-
-
-def _block(section: Section, key: str, block: object) -> Block:
-    match block:
-        case [str(kind), dict(values)]:
-            pass
-        case [str(kind), int(num_layers)]:
-            values = {"num_layers": num_layers}
-        case _:
-            raise section.error(key, "a list of pairs, a kind and its values")
-    return kind, Section(section.file, f"{section.name}.{key}.{kind}", values)
 
 
 def _factor(resamplers: list[str], *, without: str) -> int:
