@@ -45,6 +45,9 @@ REQUEST_FIELDS = (
 TOLD_BY_CLIPS = AUDIO_FIELDS
 """Fields of a mode that change nothing but the clips."""
 
+OF_PREVIEWS = frozenset({"validation_reverse"})
+"""Fields of a mode that change nothing but the previews."""
+
 
 def run_identity(settings: Settings, clips: Clips, num_processes: int) -> Identity:
     """Collect what two runs must share for one to continue the other, by name.
@@ -60,7 +63,8 @@ def run_identity(settings: Settings, clips: Clips, num_processes: int) -> Identi
         mode="json", exclude={"precision", "checkpoint_interval", "keep_checkpoints"}
     )
     steps = settings.input.number_of_steps if settings.optimizer.schedule != "constant" else None
-    of_mode = [name for name in sorted(settings.mode.fields - TOLD_BY_CLIPS) if name not in REQUEST_FIELDS]
+    own = settings.mode.fields - TOLD_BY_CLIPS - OF_PREVIEWS
+    of_mode = [name for name in sorted(own) if name not in REQUEST_FIELDS]
     held_out = settings.held_out.model_dump(mode="json", exclude={"interval"}) if settings.held_out.fraction else None
     return {
         # An older name of it is the same.

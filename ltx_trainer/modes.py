@@ -1,7 +1,8 @@
 """The table of training modes: data, not code. A new mode is a new row.
 
 A row says what is generated, which conditions hold, which files make an example, which fields a request and a
-validation item have, and which defaults differ. Source: the pages of the hosted trainers.
+validation item have, and which defaults differ. Source: the pages of the hosted trainers; `ltx-video/v2v` is the
+engine's own.
 """
 
 from collections.abc import Mapping
@@ -87,12 +88,14 @@ class ItemField:
         role: What its file is to the item.
         kinds: What its file may be.
         required: Whether an item must have it.
+        all_or_none: Whether it is given to every item of a request, or to none.
     """
 
     name: str
     role: Role
     kinds: frozenset[MediaKind]
     required: bool = True
+    all_or_none: bool = False
 
     @property
     def takes(self) -> str:
@@ -105,21 +108,24 @@ class Mode:
     """One row of the table.
 
     Attributes:
-        name: As in the endpoint's path.
-        endpoint: The hosted endpoint whose request body the mode takes.
+        name: Unique, and a part of the endpoint's path.
+        endpoint: The hosted endpoint whose request body the mode takes, or a name of the engine's own.
         family: The model family that it trains.
         summary: What the LoRA learns, in a sentence.
         parts: The files of an example, beside its caption.
         video: What the video stream is.
         audio: What the audio stream is.
         conditions: What is given.
-        fields: Request fields beyond those that every mode has.
+        fields: Request fields beyond those that are common to the modes.
+        lacks: Common request fields that it has not.
         required_fields: Those of them that a request must have.
-        defaults: Request fields whose default differs from the common one.
+        defaults: Request fields whose default differs from the common one; of one that it lacks, what holds.
         item_fields: Fields of a validation item beside its prompt.
         silent_targets: Modules of each block that get a LoRA when audio is absent.
         targets: Modules of each block that get a LoRA when audio is there.
         needs_caption: Whether an example without a caption is refused where there is no trigger phrase.
+        mixed: Whether images and videos may lie in one archive, whatever the settings say.
+        auto_scale_rate: Frames per second of the clips that `auto_scale_input` makes; None for `frame_rate`.
     """
 
     name: str
@@ -131,12 +137,15 @@ class Mode:
     audio: Presence = Presence.ABSENT
     conditions: tuple[Condition, ...] = ()
     fields: frozenset[str] = frozenset()
+    lacks: frozenset[str] = frozenset()
     required_fields: tuple[str, ...] = ()
     defaults: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     item_fields: tuple[ItemField, ...] = ()
     silent_targets: tuple[str, ...] = VIDEO_ATTENTION
     targets: tuple[str, ...] = ALL_ATTENTION
     needs_caption: bool = False
+    mixed: bool = False
+    auto_scale_rate: int | None = None
 
     @property
     def has_video(self) -> bool:
@@ -183,6 +192,22 @@ SOUND_ITEM = ItemField("audio_url", Role.TARGET, _VIDEO_OR_SOUND)
 AUDIO_ONLY_TARGETS = (*AUDIO_ATTENTION, "audio_ff")
 ENDPOINT = "fal-ai/ltx23-trainer-v2/"
 
+LTX_VIDEO_FIELDS = frozenset({"first_frame_conditioning_p", "validation_reverse"})
+"""Of LTX-Video. The first is on no page: as in the other modes, it says how often a first frame is given."""
+LTX_VIDEO_DEFAULTS: Mapping[str, object] = MappingProxyType(
+    {
+        "rank": 128,
+        "number_of_frames": 81,
+        "frame_rate": 25,
+        "first_frame_conditioning_p": 0.1,
+        "validation_negative_prompt": "blurry, low quality, bad quality, out of focus",
+        "validation_number_of_frames": 81,
+        "validation_frame_rate": None,
+        "stg_scale": None,
+    }
+)
+"""Null leaves a preview the rate of the clips, and guidance to the model's own."""
+
 
 def _row(name: str, summary: str, *parts: Part, **facts: object) -> Mode:
     return Mode(name, ENDPOINT + name, "ltx-2.3", summary, parts, **facts)  # pyright: ignore[reportArgumentType]
@@ -198,6 +223,30 @@ def _sound_row(name: str, summary: str, *parts: Part, fields: frozenset[str] = f
         fields=DURATION_FIELDS | fields,
         targets=AUDIO_ONLY_TARGETS,
         **facts,
+    )
+
+
+def _ltx_video_row(
+    name: str,
+    endpoint: str,
+    summary: str,
+    *parts: Part,
+    steps: int,
+    targets: tuple[str, ...],
+    fields: frozenset[str] = frozenset(),
+    **facts: object,
+) -> Mode:
+    return Mode(
+        name,
+        endpoint,
+        "ltx-video",
+        summary,
+        parts,
+        fields=LTX_VIDEO_FIELDS | fields,
+        defaults={**LTX_VIDEO_DEFAULTS, "number_of_steps": steps},
+        silent_targets=targets,
+        targets=targets,
+        **facts,  # pyright: ignore[reportArgumentType]
     )
 
 
@@ -369,6 +418,31 @@ MODES: tuple[Mode, ...] = (
         fields=SOUND_FIELDS,
         defaults={"split_input_into_scenes": False},
         item_fields=(VIDEO_ITEM, MASK_ITEM, REFERENCE_ITEM, REFERENCE_SOUND_ITEM),
+    ),
+    _ltx_video_row(
+        "ltx-video-trainer",
+        "fal-ai/ltx-video-trainer",
+        "text to video, and a first frame and text to video",
+        Part(Role.TARGET, VIDEOS | IMAGES),
+        conditions=(Condition.FIRST_FRAME,),
+        lacks=frozenset({"debug_dataset", "validation_frame_rate", "stg_scale"}),
+        item_fields=(ItemField("image_url", Role.START, _IMAGE, required=False, all_or_none=True),),
+        steps=1000,
+        targets=VIDEO_ATTENTION,
+        mixed=True,
+        auto_scale_rate=16,
+    ),
+    _ltx_video_row(
+        "ltx-video/v2v",
+        "ltx-video/v2v",
+        "a reference video to a video that follows it",
+        START_CLIP,
+        END_CLIP,
+        conditions=(Condition.REFERENCE, Condition.FIRST_FRAME),
+        fields=REFERENCE_FIELDS,
+        item_fields=(REFERENCE_ITEM,),
+        steps=2000,
+        targets=(*VIDEO_ATTENTION, "ff"),
     ),
 )
 

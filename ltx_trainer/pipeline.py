@@ -131,7 +131,7 @@ def look(settings: Settings, space: Space, console: Console | None = None) -> Pl
             source,
             mode,
             space.cache,
-            mixed=settings.data.mixed,
+            mixed=settings.data.mixed or mode.mixed,
             needs_caption=mode.needs_caption and not request.trigger_phrase.strip(),
             ours=[space.output],
         )
@@ -364,7 +364,12 @@ def _previews(job: _Job, encoded: _Encoded, transformer: "nn.Module", logs: repo
         job.accelerator,
         base=f"{encoded.base} {decoders} {job.dtype}",
         on_render=logs.add_render,
-        showing=Showing(validation.beside_base, validation.beside_input, validation.composite),
+        showing=Showing(
+            validation.beside_base,
+            validation.beside_input,
+            validation.composite,
+            reverse=job.settings.input.validation_reverse,
+        ),
     )
 
 
@@ -465,7 +470,7 @@ def _terms(facts: ModelFacts, settings: Settings) -> tuple[Terms, Terms]:
 
 def _training_shape(facts: ModelFacts, settings: Settings) -> ClipShape:
     request = settings.input
-    return _shape(facts, request.resolution, request.aspect_ratio, request.number_of_frames, request.frame_rate)
+    return _shape(facts, request.resolution, request.aspect_ratio, request.number_of_frames, settings.clip_rate)
 
 
 def _preview_shape(facts: ModelFacts, settings: Settings) -> ClipShape:
@@ -475,7 +480,7 @@ def _preview_shape(facts: ModelFacts, settings: Settings) -> ClipShape:
         request.validation_resolution,
         request.validation_aspect_ratio,
         request.validation_number_of_frames,
-        request.validation_frame_rate,
+        settings.preview_rate,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ltx_trainer.config import PreviewItem, Request, Settings, request_fields
-from ltx_trainer.modes import ALIASES, MODES
+from ltx_trainer.modes import ALIASES, MODES, ItemField
 
 PAGE = Path(__file__).parents[1] / "docs/configuration.md"
 
@@ -89,10 +89,16 @@ def _request(schema: Mapping[str, Any]) -> Iterator[str]:
     yield "\n| mode | endpoint | what an item has besides `prompt` |"
     yield "|---|---|---|"
     for mode in MODES:
-        items = [f"`{item.name}`{'' if item.required else ' (optional)'}: {item.takes}" for item in mode.item_fields]
+        items = [f"`{item.name}`{_need(item)}: {item.takes}" for item in mode.item_fields]
         yield f"| {mode.name} | `{mode.endpoint}` | {', '.join(items) or 'nothing'} |"
     older = ", ".join(f"`{alias}`" for alias in ALIASES)
     yield f"\nOlder names of endpoints are taken too: {older}."
+
+
+def _need(item: ItemField) -> str:
+    if item.required:
+        return ""
+    return " (in all or none)" if item.all_or_none else " (optional)"
 
 
 def _table(fields: Mapping[str, Any], schema: Mapping[str, Any], required: list[str] | None = None) -> Iterator[str]:
@@ -109,7 +115,10 @@ def _resolved(field: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[st
 
 def _modes_of(name: str) -> str:
     having = [mode.name for mode in MODES if name in request_fields(mode)]
-    return "all" if len(having) == len(MODES) else ", ".join(having)
+    lacking = [mode.name for mode in MODES if name in mode.lacks]
+    if len(having) + len(lacking) < len(MODES):
+        return ", ".join(having)
+    return f"all but {', '.join(lacking)}" if lacking else "all"
 
 
 def _default_by_mode(name: str, field: Mapping[str, Any]) -> str:
@@ -119,7 +128,7 @@ def _default_by_mode(name: str, field: Mapping[str, Any]) -> str:
     common = _value(name, field["default"]) if "default" in field else "required"
     by_value: dict[str, list[str]] = {}
     for mode in MODES:
-        if name in mode.defaults and mode.defaults[name] != field.get("default"):
+        if name in request_fields(mode) and mode.defaults.get(name, field.get("default")) != field.get("default"):
             by_value.setdefault(_value(name, mode.defaults[name]), []).append(mode.name)
     return "; ".join([common, *(f"{', '.join(modes)}: {value}" for value, modes in by_value.items())])
 

@@ -85,12 +85,13 @@ def read_previews(output: Path) -> list[tuple[str, Pair]]:
     if not config.is_file():
         raise DemoError(f"{config} is missing. Run the demo first: bash scripts/demo.sh")
     try:
-        request = load_settings(config).input
+        settings = load_settings(config)
     except ConfigError as error:
         raise DemoError(str(error)) from error
+    request = settings.input
     if not request.validation:
         raise DemoError(f"{config} has no validation items, so there are no previews. Add some and run the demo again.")
-    rate = Fraction(request.validation_frame_rate)
+    rate = Fraction(settings.preview_rate)
     prompts = [item.prompt for item in request.validation]
     places = [output / "previews" / f"step-{step:06d}" for step in (0, request.number_of_steps)]
     files = [[place / f"item-{number}.mp4" for place in places] for number in range(1, len(prompts) + 1)]

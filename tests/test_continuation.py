@@ -29,12 +29,14 @@ from ltx_trainer.config import Settings
 from ltx_trainer.continuation import check_newest, encoded_identity, newest_whole, refuse_other_run, run_identity
 from ltx_trainer.errors import CheckpointError
 from ltx_trainer.geometry import ClipShape, FrameSize
-from ltx_trainer.modes import ENDPOINT
+from ltx_trainer.modes import ENDPOINT, MODES
 from ltx_trainer.pipeline import Space, look
 from ltx_trainer.tensorfile import write_sealed_tensors, write_tensors
 from ltx_trainer.train.state import TrainingState, write_checkpoint
 
 Load = Callable[..., Settings]
+
+NAMED = {mode.name: mode.endpoint for mode in MODES}
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +113,8 @@ def test_what_changes_the_adapter_parts_two_runs(load: Load, clips: Clips, chang
         ("extend-prefix", "conditioning_frames=9", "conditioning_frames=17"),
         ("audio-extend-suffix", "conditioning_seconds=1", "conditioning_seconds=2"),
         ("t2a", "audio_duration_seconds=5", "audio_duration_seconds=4"),
+        ("ltx-video-trainer", "first_frame_conditioning_p=0.1", "first_frame_conditioning_p=0.2"),
+        ("ltx-video/v2v", "reference_downscale_factor=1", "reference_downscale_factor=2"),
     ],
 )
 def test_every_condition_of_a_mode_parts_two_runs(mode: str, before: str, after: str) -> None:
@@ -128,8 +132,14 @@ def identity_in(mode: str, change: str) -> dict[str, Any]:
     if mode == "outpaint":
         body |= {"crop_top_left": [8, 8], "crop_bottom_right": [48, 48]}
     name, _, value = change.partition("=")
-    settings = Settings.model_validate({"endpoint": ENDPOINT + mode, "input": {**body, name: yaml.safe_load(value)}})
+    endpoint = NAMED.get(mode, ENDPOINT + mode)
+    settings = Settings.model_validate({"endpoint": endpoint, "input": {**body, name: yaml.safe_load(value)}})
     return json.loads(json.dumps(run_identity(settings, Clips((), (), with_audio=settings.mode.needs_audio), 1)))
+
+
+@pytest.mark.parametrize("mode", ["ltx-video-trainer", "ltx-video/v2v"])
+def test_previews_that_play_the_other_way_do_not_part_two_runs(mode: str) -> None:
+    assert identity_in(mode, "validation_reverse=true") == identity_in(mode, "validation_reverse=false")
 
 
 def test_an_older_name_of_the_endpoint_is_the_same_run() -> None:

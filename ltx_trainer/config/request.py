@@ -1,14 +1,25 @@
 """The request body of the hosted trainers: same names, same defaults, same limits.
 
 One class holds every field of every mode; the row of the mode says which of them a body may have and which defaults
-differ. Limits are the hosted ones where they protect the model, wider where they only protect the hosted machine.
+differ. A field that is null in a body is one that it leaves out, so that only a row's defaults make one null.
+
+Limits are the hosted ones where they protect the model, wider where they only protect the hosted machine.
 """
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
 from ltx_trainer.artifacts import Range
 from ltx_trainer.config.ranges import parse_ranges
@@ -66,7 +77,13 @@ def _seconds_of_ranges(value: object) -> object:
     return None if value is None else tuple((float(begin), float(end)) for begin, end in parse_ranges(value))
 
 
-Source = Annotated[str, Field(min_length=1)]
+def _named(source: str) -> str:
+    if not source.strip():
+        raise ValueError("is empty; give a path, a file: or http(s) URL, or a base64 data URI")
+    return source
+
+
+Source = Annotated[str, AfterValidator(_named)]
 """A path, a file: or http(s) URL, or a base64 data URI."""
 
 TimeRanges = Annotated[tuple[tuple[float, float], ...], BeforeValidator(_seconds_of_ranges)]
@@ -154,7 +171,8 @@ class Request(Section):
     """Put before every caption."""
 
     auto_scale_input: bool = False
-    """Stretch or squeeze every video in time to exactly `number_of_frames`. Off: too short a video is left out."""
+    """Stretch or squeeze every video in time to exactly `number_of_frames`; in ltx-video-trainer at 16 frames per
+    second, whatever `frame_rate` is. Off: too short a video is left out."""
 
     split_input_into_scenes: bool = True
     """Split long videos at their cuts."""
@@ -211,8 +229,8 @@ class Request(Section):
     validation_number_of_frames: Annotated[int, Field(ge=1, le=257)] = 89
     """Frames of a preview, 8 * k + 1."""
 
-    validation_frame_rate: Annotated[int, Field(ge=8, le=60)] = 24
-    """Frames per second of a preview."""
+    validation_frame_rate: Annotated[int, Field(ge=8, le=60)] | None = 24
+    """Frames per second of a preview. None: those of the clips, as in ltx-video-trainer."""
 
     validation_resolution: Resolution = "high"
     """Size of a preview."""
@@ -220,8 +238,11 @@ class Request(Section):
     validation_aspect_ratio: AspectRatio = "1:1"
     """Shape of a preview."""
 
-    stg_scale: Annotated[float, Field(ge=0, le=3)] = 1.0
-    """Strength of spatio-temporal guidance in previews; 0 is off."""
+    validation_reverse: bool = False
+    """Show previews, and what they are given, backwards in time: for an effect that is learned in reverse."""
+
+    stg_scale: Annotated[float, Field(ge=0, le=3)] | None = 1.0
+    """Strength of spatio-temporal guidance in previews; 0 is off. None: the model's own, as in ltx-video-trainer."""
 
     @field_validator("number_of_frames", "validation_number_of_frames")
     @classmethod
@@ -235,7 +256,8 @@ class Request(Section):
 
 def request_fields(mode: Mode) -> tuple[str, ...]:
     """Name the fields that a request of this mode may have."""
-    return tuple(name for name in Request.model_fields if name not in MODE_FIELDS or name in mode.fields)
+    common = Request.model_fields.keys() - MODE_FIELDS - mode.lacks
+    return tuple(name for name in Request.model_fields if name in common | mode.fields)
 
 
 def default_of(mode: Mode, name: str) -> object:
@@ -261,15 +283,17 @@ def preview_problem(mode: Mode, item: PreviewItem, *, with_middle: bool) -> str 
     if problem is None:
         return None
     others = [
-        other.name
+        other
         for other in MODES
         if other is not mode and next(_item_problems(other, item, with_middle=None), None) is None
     ]
-    return f"{problem}. As it stands it is an item of {' or '.join(others)}" if others else problem
+    # Of the same model, if there is one.
+    names = [other.name for other in others if other.family == mode.family] or [other.name for other in others]
+    return f"{problem}. As it stands it is an item of {' or '.join(names)}" if names else problem
 
 
 def _request_problems(mode: Mode, request: Request) -> Iterator[str]:
-    given = request.model_fields_set
+    given = {name for name in request.model_fields_set if getattr(request, name) is not None}
     for name in sorted(given.difference(request_fields(mode))):
         having = [other.name for other in MODES if name in request_fields(other)]
         yield f"input.{name} is not a field of {mode.endpoint}; it is one of {', '.join(having)}"
@@ -287,6 +311,9 @@ def _request_problems(mode: Mode, request: Request) -> Iterator[str]:
     for index, item in enumerate(request.validation):
         if problem := preview_problem(mode, item, with_middle=request.include_middle_keyframe):
             yield f"input.validation.{index}: {problem}"
+    for field in mode.item_fields:
+        if field.all_or_none:
+            yield from _uneven(field.name, request.validation)
 
 
 def _conditioning_problems(mode: Mode, request: Request) -> Iterator[str]:
@@ -312,6 +339,17 @@ def _conditioning_problems(mode: Mode, request: Request) -> Iterator[str]:
                 f"input.conditioning_frames {count} must be less than input.{name} {num_frames}, or nothing is left to "
                 f"generate; {works}"
             )
+
+
+def _uneven(name: str, items: Sequence[PreviewItem]) -> Iterator[str]:
+    """Say which item lacks a field that another has."""
+    having = [index for index, item in enumerate(items) if getattr(item, name) is not None]
+    lacking = [index for index in range(len(items)) if index not in having]
+    if having and lacking:
+        yield (
+            f"input.validation.{lacking[0]}: {name} is missing, which input.validation.{having[0]} has; all items have "
+            "it, or none"
+        )
 
 
 def _item_problems(mode: Mode, item: PreviewItem, *, with_middle: bool | None) -> Iterator[str]:

@@ -68,7 +68,7 @@ class DataSection(Section):
     reason, as the hosted service does and as is the default with a request body given by `--input`."""
 
     mixed: bool = False
-    """Take images and videos in one archive."""
+    """Take images and videos in one archive, as ltx-video-trainer always does."""
 
     debug_from: Literal["sources", "latents"] = "sources"
     """What the archive of `input.debug_dataset` shows: pictures and sound as they were encoded, or decoded again from
@@ -290,6 +290,18 @@ class Settings(Section):
     def mode(self) -> Mode:
         """The row of the table of modes."""
         return find_mode(self.endpoint)
+
+    @property
+    def clip_rate(self) -> int:
+        """Frames per second of training clips."""
+        scaled = self.mode.auto_scale_rate if self.input.auto_scale_input else None
+        return self.input.frame_rate if scaled is None else scaled
+
+    @property
+    def preview_rate(self) -> int:
+        """Frames per second of previews."""
+        asked = self.input.validation_frame_rate
+        return self.clip_rate if asked is None else asked
 
     @property
     def lora_alpha(self) -> float:

@@ -54,6 +54,7 @@ def prepare_clips(
             clip is left, or two have one name.
     """
     check_model(mode, audio_rate_hz)
+    _tell_of_unused_rate(request, mode, terms)
     scans, cutting = Scans(folder), Cutting(request, terms, frames_factor, audio_rate_hz, sound_grid)
     examples = sorted(manifest.examples, key=lambda example: example.name)
     cut = [item for example in examples for item in cut_example(cutting, example, scans)]
@@ -75,6 +76,19 @@ def prepare_clips(
         raise DatasetError(_none_left(mode, left_out))
     _warn_of_empty_captions(clips)
     return Clips(tuple(clips), tuple(left_out), with_audio=tracks is not None)
+
+
+def _tell_of_unused_rate(request: Request, mode: Mode, terms: Terms) -> None:
+    """Say that the rate that is asked for is not that of the clips, where scaling has one of its own."""
+    shape, rate = terms.shape, mode.auto_scale_rate
+    if request.auto_scale_input and shape is not None and rate not in (None, request.frame_rate):
+        logger.info(
+            "auto_scale_input makes every video %d frames at %d fps in %s; frame_rate %d is not used.",
+            shape.num_frames,
+            rate,
+            mode.name,
+            request.frame_rate,
+        )
 
 
 def _check_names(takes: Sequence[Take]) -> None:

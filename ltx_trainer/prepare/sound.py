@@ -56,7 +56,11 @@ def find_tracks(
         ConfigError: Sound is required of a model that has none.
         DatasetError: Sound is required of images, or of videos of which some have none.
     """
-    if mode.audio is Presence.ABSENT or (request.with_audio is False and not mode.needs_audio):
+    if mode.audio is Presence.ABSENT:
+        if any(source.kind is MediaKind.VIDEO for take in takes for source in take.example.files.values()):
+            logger.info("The run is silent: %s trains no sound. Tracks that videos have are left alone.", mode.name)
+        return None
+    if request.with_audio is False and not mode.needs_audio:
         return None
     if rate_hz is None:
         if request.with_audio:

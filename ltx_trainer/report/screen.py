@@ -31,7 +31,7 @@ from ltx_trainer import download
 from ltx_trainer.artifacts import Bundle, Clip, LeftOut, MediaKind, Render, Role
 from ltx_trainer.config import default_of, request_fields
 from ltx_trainer.download import Received
-from ltx_trainer.modes import ALIASES, MODES, Mode, Presence
+from ltx_trainer.modes import ALIASES, MODES, ItemField, Mode, Presence
 from ltx_trainer.report.logs import Event, Measured
 
 LINES_OF_A_RUN = 20
@@ -179,15 +179,25 @@ def show_modes(console: Console) -> None:
 def _facts_of(mode: Mode) -> Iterator[tuple[str, str]]:
     """Give everything that the table says of a mode, in words."""
     yield "endpoint", ", or ".join([mode.endpoint, *(old for old, new in ALIASES.items() if new == mode.endpoint)])
+    yield "model family", mode.family
     yield "in the archive", mode.files
     names = [name for name in request_fields(mode) if name in mode.fields | mode.defaults.keys()]
     if names:
         yield "own fields", ", ".join(f"{name} {_default(mode, name)}" for name in names)
-    items = (f"{item.name} ({item.takes}{'' if item.required else ', optional'})" for item in mode.item_fields)
+    if mode.lacks:
+        yield "fields not taken", ", ".join(sorted(mode.lacks))
+    items = (f"{item.name} ({item.takes}{_need(item)})" for item in mode.item_fields)
     yield "validation item", ", ".join(["prompt (text)", *items])
     targets = ", ".join(mode.silent_targets if mode.audio is Presence.ABSENT else mode.targets)
     silent = f"; silent: {', '.join(mode.silent_targets)}" if mode.audio is Presence.GENERATED_IF_SOUND else ""
     yield "LoRA targets", targets + silent
+
+
+def _need(item: ItemField) -> str:
+    """Say whether an item may go without a field."""
+    if item.required:
+        return ""
+    return ", in all or none" if item.all_or_none else ", optional"
 
 
 def _default(mode: Mode, name: str) -> str:

@@ -38,11 +38,13 @@ class Showing:
         beside_input: Whether what an item is given stands left of it there; of sounds, before it.
         composite: Whether what is kept of an input is the input's own, decoded from its latents, and not decoded from
             the sampled ones, which say the same there but are decoded with what surrounds them.
+        reverse: Whether pictures are shown backwards in time, those of what an item is given too.
     """
 
     beside_base: bool = True
     beside_input: bool = True
     composite: bool = True
+    reverse: bool = False
 
 
 @dataclass(frozen=True)
@@ -313,6 +315,7 @@ class _Work:
             self.sampling,
             self.terms,
             self.showing.composite,
+            self.showing.reverse,
         )
         in_common = hashlib.sha256(repr(facts).encode()).hexdigest()
         return [f"asked {in_common}", f"adapter {tensors_digest(adapter_state(self.transformer))}"]
@@ -410,7 +413,7 @@ class _Work:
         assert self.terms.shape is not None, "asked of a mode with video"
         media.write_video(
             path,
-            frames.numpy(),
+            (frames.flip(0) if self.showing.reverse else frames).numpy(),
             self.terms.shape.frame_rate,
             audio=None if sound is None else sound.numpy(),
             audio_rate_hz=None if heard is None else heard.rate_hz,

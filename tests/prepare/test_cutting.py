@@ -86,6 +86,23 @@ def test_the_caption_of_a_split_video_applies_to_every_scene(prepare: Prepare, m
     assert [clip.caption for clip in clips.clips] == ["a caption", "a caption"]
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_every_scene_of_ltx_video_has_the_caption_of_its_video_after_the_trigger_phrase(
+    prepare: Prepare, make_video: Make, scaled: bool
+) -> None:
+    clips = prepare(
+        *(make_video("a", 24, 24, 30), make_video("b", 12)),
+        mode="ltx-video-trainer",
+        audio_rate_hz=None,
+        split_input_duration_threshold=1,
+        trigger_phrase="TOK",
+        auto_scale_input=scaled,
+    )
+
+    assert [clip.name for clip in clips.clips] == ["a#scene-001", "a#scene-002", "a#scene-003", "b"]
+    assert {clip.caption for clip in clips.clips} == {"TOK a caption"}
+
+
 def test_a_scene_that_is_too_short_is_left_out_alone(prepare: Prepare, make_video: Make) -> None:
     clips = prepare(make_video("a", 40, 20), num_frames=25, split_input_duration_threshold=1)
     assert list(footage_of(clips)) == ["a#scene-001"]

@@ -199,6 +199,39 @@ def test_a_mode_without_sound_looks_at_none(
     assert not list(scans.rglob("*audio*"))
 
 
+@pytest.mark.parametrize("audio_rate_hz", [None, 16000])
+@pytest.mark.parametrize("mode", ["ltx-video-trainer", "v2v"])
+def test_tracks_of_videos_are_left_alone_by_a_mode_without_sound_and_that_is_said_once(
+    prepare: Prepare,
+    make_video: Make,
+    as_example: AsExample,
+    with_damaged_sound: Make,
+    scans: Path,
+    caplog: pytest.LogCaptureFixture,
+    mode: str,
+    audio_rate_hz: int | None,
+) -> None:
+    loud = make_video("a", 9, peak=0.5)
+    others = {"reference": loud} if mode == "v2v" else {}
+    examples = [as_example(path, **others) for path in (loud, with_damaged_sound(make_video("b", 9, peak=0.5)))]
+    with caplog.at_level(logging.INFO):
+        clips = prepare(*examples, mode=mode, audio_rate_hz=audio_rate_hz)
+
+    assert [clip.soundtrack for clip in clips.clips] == [{}, {}]
+    assert not clips.with_audio
+    assert not list(scans.rglob("*audio*"))
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"The run is silent: {mode} trains no sound. Tracks that videos have are left alone."]
+
+
+def test_images_of_a_mode_without_sound_are_silent_without_a_word(
+    prepare: Prepare, make_image: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        assert not prepare(make_image("a"), mode="ltx-video-trainer", audio_rate_hz=None).with_audio
+    assert not caplog.records
+
+
 def test_a_reference_is_heard_over_the_same_span_as_it_is_seen(
     prepare: Prepare, make_video: Make, as_example: AsExample
 ) -> None:

@@ -82,6 +82,15 @@ def test_what_was_rendered_before_is_found(load: Load, render: Callable[[Setting
     assert again.joined.stat().st_mtime_ns == written
 
 
+def test_previews_are_rendered_again_where_they_are_to_play_the_other_way(
+    load: Load, render: Callable[..., Render]
+) -> None:
+    before = render(load()).items[0].read_bytes()
+
+    assert render(load(), reverse=True).items[0].read_bytes() != before
+    assert render(load()).items[0].read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "change", ["input.validation=[{prompt: something else}]", "validation.seed=7", "input.stg_scale=0"]
 )
@@ -173,6 +182,25 @@ def test_after_step_0_an_item_stands_right_of_itself_at_step_0(
     for side, nearer, farther in (("left", start, later), ("right", later, start)):
         near, far = (np.concatenate([pictures_of(path, size) for path in each.items]) for each in (nearer, farther))
         assert np.abs(halves[side] - near).mean() < 0.5 * np.abs(halves[side] - far).mean(), side
+
+
+def test_files_of_reversed_previews_play_from_the_last_picture_to_the_first_beside_their_own_step_0(
+    load: Load, render: Callable[..., Render], adapted: nn.Module
+) -> None:
+    forward = render(load())
+    size = scan_video(forward.items[0], find_cuts=False).size
+    pictures = pictures_of(forward.items[0], size)
+    set_up(adapted, 2.0)
+    start = render(load(), step=0, reverse=True)
+    set_up(adapted, 0)
+
+    backward = render(load(), reverse=True)
+
+    pair = pictures_of(backward.joined, FrameSize(2 * size.width, size.height))
+    for shown in (pictures_of(backward.items[0], size), pair[:, :, size.width :]):
+        assert np.abs(shown - pictures[::-1]).mean() < 0.5 * np.abs(shown - pictures).mean()
+    left = pair[:, :, : size.width]
+    assert np.abs(left - pictures_of(start.items[0], size)).mean() < 0.5 * np.abs(left - pictures[::-1]).mean()
 
 
 def num_abreast(render: Render) -> int:
