@@ -535,7 +535,7 @@ def test_a_clip_whose_mask_cannot_be_read_is_left_out_whole(
 def test_a_mask_of_a_preview_that_keeps_nothing_ends_the_run(fill: Any, make_clip: Any, make_mask: Any) -> None:
     mask = make_mask("m.png", EVERYWHERE, EVERYWHERE)
 
-    with pytest.raises(DatasetError, match=r"^input\.validation\.0: the mask leaves no cell of 8x8 pixels"):
+    with pytest.raises(DatasetError, match=r"^input\.validation\.0: [^:]+: the mask leaves no cell of 8x8 pixels"):
         fill(make_clip(), previews=[preview_of("a fox", mask=mask)])
 
 

@@ -60,7 +60,7 @@ def test_a_scene_that_its_reference_does_not_reach_is_left_out_with_both_lengths
     assert [clip.name for clip in clips.clips] == ["end#scene-001"]
     (left_out,) = clips.left_out
     assert left_out.name == "end#scene-002"
-    assert left_out.reason == "needs 0.375 s from 1 s on, and its reference start.mp4 lasts 1.25 s"
+    assert left_out.reason == "needs 9 frames in 0.375 s from 1 s on, and its reference start.mp4, of 1.25 s, has 6"
 
 
 @pytest.mark.parametrize("step", [2, 3, 4, 6])
@@ -157,7 +157,7 @@ def test_a_reference_may_lack_less_than_half_a_frame(
     assert [clip.name for clip in clips.clips] == ["just"]
     (left_out,) = clips.left_out
     assert left_out.name == "short"
-    assert left_out.reason == "needs 0.375 s from 0 s on, and its reference r17.mp4 lasts 0.354 s"
+    assert left_out.reason == "needs 9 frames in 0.375 s from 0 s on, and its reference r17.mp4, of 0.354 s, has 8"
 
 
 def test_a_reference_of_another_aspect_leaves_its_example_out_with_both_sizes(
