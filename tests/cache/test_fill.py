@@ -511,7 +511,7 @@ def test_a_mask_that_keeps_all_or_nothing_ends_the_run_before_anything_else_is_e
 ) -> None:
     bad = with_mask(make_clip("a"), make_mask("m.png", rows, EVERYWHERE))
 
-    with pytest.raises(DatasetError, match=f"^a: {said}"):
+    with pytest.raises(DatasetError, match=f"^a: m.png: {said}"):
         fill(make_clip("b"), bad)
 
     assert not tensors_in(cache_folder)
