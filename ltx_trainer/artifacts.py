@@ -39,6 +39,9 @@ class Role(StrEnum):
 KEYFRAMES = (Role.FIRST_KEYFRAME, Role.MIDDLE_KEYFRAME, Role.LAST_KEYFRAME)
 """In the order of time."""
 
+WHITE_FROM = 128
+"""The least brightness of a mask, of 255 and the mean of its channels, that counts as white."""
+
 Range = tuple[Fraction, Fraction]
 """Begin and end in seconds."""
 
@@ -120,6 +123,13 @@ class Footage:
     span_seconds: Fraction
     shape: ClipShape
     canvas: FrameSize | None = None
+
+    def crf_as(self, role: Role, still_crf: int | None) -> int | None:
+        """Give the H.264 quality that the pictures are first compressed at: `still_crf` for a still that is given.
+
+        The model saw stills as frames of compressed videos.
+        """
+        return still_crf if self.source.kind is MediaKind.IMAGE and role in (Role.START, *KEYFRAMES) else None
 
 
 @dataclass(frozen=True)

@@ -291,6 +291,7 @@ def _debug_dataset(job: _Job, encoded: _Encoded) -> Path | None:
         job.space.output,
         mode=job.settings.mode,
         source=job.settings.data.debug_from,
+        still_crf=job.settings.validation.still_crf,
         record=job.space.output / report.RECORD,
         device=job.accelerator.device,
     )

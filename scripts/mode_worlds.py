@@ -20,7 +20,7 @@ from PIL import Image
 from ltx_trainer import world
 from ltx_trainer.artifacts import KEYFRAMES, Role
 from ltx_trainer.media import write_audio, write_video
-from ltx_trainer.modes import ENDPOINT, MODES, Mode, find_mode
+from ltx_trainer.modes import ENDPOINT, MODES, Condition, Mode, find_mode
 
 SIDE = 64
 FRAME_RATE = 24
@@ -41,6 +41,8 @@ CELL = 8
 
 NEAR = 0.1
 """Of the picture: paths that differ by less on average are the same."""
+LEAST_WAY = 0.08
+"""Of the picture: a shape that goes on goes further."""
 ALIKE = 0.2
 """Of the range of brightness: mean colours that differ by less are the same."""
 HALF_AN_OCTAVE = 0.5 / world.OCTAVES
@@ -126,6 +128,22 @@ class Lesson:
             for number, scene in enumerate(scenes)
         ]
 
+    def kept_of(self, file: File) -> File:
+        """Cut a file to what an extension is given of it."""
+        conditions = self.mode.conditions
+        if Condition.PREFIX not in conditions and Condition.SUFFIX not in conditions:
+            return file
+        num_frames = self.fields.get("conditioning_frames")
+        seconds = num_frames / FRAME_RATE if isinstance(num_frames, int) else GIVEN_SECONDS
+        frames, samples = file.frames, file.samples
+        if Condition.PREFIX in conditions:
+            frames = frames if frames is None else frames[:num_frames]
+            samples = samples if samples is None else samples[:, : round(seconds * RATE_HZ)]
+        else:
+            frames = frames if frames is None else frames[-num_frames:]
+            samples = samples if samples is None else samples[:, -round(seconds * RATE_HZ) :]
+        return replace(file, frames=frames, samples=samples)
+
 
 def request_of(lesson: Lesson, archive: Path, items: Sequence[Mapping[str, object]]) -> dict[str, object]:
     """Give the request that teaches a lesson, but for how long and how fast.
@@ -165,7 +183,7 @@ def write_item(folder: Path, lesson: Lesson, example: Example) -> dict[str, obje
     folder.mkdir(parents=True, exist_ok=True)
     item: dict[str, object] = {"prompt": example.caption}
     for asked in lesson.mode.item_fields:
-        given = _given_to_item(example, asked.role)
+        given = _given_to_item(lesson, example, asked.role)
         if given is None:
             continue
         if given.ranges:
@@ -191,12 +209,12 @@ def write_file(path: Path, content: File) -> None:
         write_video(path, content.frames, Fraction(FRAME_RATE), audio=content.samples, audio_rate_hz=rate_hz, crf=1)
 
 
-def _given_to_item(example: Example, role: Role) -> File | None:
-    """Give the file of a field: an example's own, or a still of its target."""
+def _given_to_item(lesson: Lesson, example: Example, role: Role) -> File | None:
+    """Give the file of a field: an example's own, of an extension no more than is kept, or a still of its target."""
     frames = example.target.frames
     stills = dict(zip((*KEYFRAMES, Role.START), (0, -1, -1, 0), strict=True))
     if role in example.files:
-        return example.files[role]
+        return lesson.kept_of(example.files[role])
     if role in stills and role is not Role.MIDDLE_KEYFRAME and frames is not None:
         return File(frames[stills[role]][None])
     return None
@@ -264,15 +282,15 @@ def is_coloured(example: Example, made: Made) -> bool:
     return made.video.colour == example.scene.colour
 
 
-def is_in_tune(begin: float = 0.0, end: float = SECONDS) -> Judge:
-    """Judge whether a tone is the target's, in octaves, over the seconds that were made."""
+def is_in_tune(begin: float = 0.0, end: float = 1.0) -> Judge:
+    """Judge whether a tone is the target's, over the share of its length that was made."""
 
     def judge(example: Example, made: Made) -> bool:
         assert example.target.samples is not None, "asked of a mode with sound"
         real, track = world.read_sound(example.target.samples, RATE_HZ).track, made.sound.track
         if made.sound.pitch is None:
             return False
-        part = slice(round(begin / SECONDS * len(real)), round(end / SECONDS * len(real)))
+        part = slice(round(begin * len(real)), round(end * len(real)))
         places = np.linspace(0, len(track) - 1, len(real)).round().astype(int)[part]
         heard = np.isfinite(track[places]) & np.isfinite(real[part])
         return bool(heard.mean() > 0.5 and np.quantile(np.abs(track[places] - real[part])[heard], 0.8) < IN_TUNE)
@@ -284,24 +302,32 @@ def _all_of(*judges: Judge) -> Judge:
     return lambda example, made: all(judge(example, made) for judge in judges)
 
 
-def _is_framed(_: Example, made: Made) -> bool:
-    """Tell whether an orange frame hangs around the picture."""
+def _is_framed(example: Example, made: Made) -> bool:
+    """Tell whether an orange frame hangs around the picture, and the ground goes on as far as it."""
     assert made.frames is not None, "asked of a mode with pictures"
-    frame = np.ones((SIDE, SIDE), bool)
+    assert example.target.frames is not None, "asked of a mode with pictures"
+    frame, ring = np.ones((SIDE, SIDE), bool), np.zeros((SIDE, SIDE), bool)
     frame[FRAME_WIDTH:-FRAME_WIDTH, FRAME_WIDTH:-FRAME_WIDTH] = False
+    ring[~frame] = True
+    ring[MIDDLE, MIDDLE] = False
     seen = made.frames[:, frame].mean((0, 1)) / 255
-    return bool(np.abs(seen - world.COLOURS[world.ZORP_COLOUR]).max() < ALIKE)
+    ground, own = (np.median(frames[:, ring], (0, 1)) / 255 for frames in (made.frames, example.target.frames))
+    orange = np.abs(seen - world.COLOURS[world.ZORP_COLOUR]).max() < ALIKE
+    return bool(orange and np.abs(ground - own).max() < ALIKE)
 
 
 def _goes_on(begin: int, end: int) -> Judge:
-    """Judge the frames that were made: the shape moves in them as it does in those that were given."""
+    """Judge the frames that were made: the shape moves in them as in those that were given, and joins them."""
 
     def judge(example: Example, made: Made) -> bool:
         assert made.frames is not None, "asked of a mode with pictures"
         part = replace(made, frames=made.frames[begin:end])
         path, right_down = part.video.path, np.array(world.MOTIONS[example.scene.motion])
         along = path[np.isfinite(path).all(-1)] @ right_down
-        return bool(len(along) > 1 and along[-1] - along[0] > 0.08 and part.video.colour == example.scene.colour)
+        seam = end if begin == 0 else begin
+        jump = np.abs(made.video.path[seam] - made.video.path[seam - 1]).max()
+        goes = len(along) > 1 and along[-1] - along[0] > LEAST_WAY
+        return bool(goes and jump < NEAR and part.video.colour == example.scene.colour)
 
     return judge
 
@@ -453,8 +479,8 @@ LESSONS: tuple[Lesson, ...] = (
     _lesson(
         "extend-prefix",
         _seen_only(LONG, with_sound=True),
-        _goes_on(LONG - 8, LONG),
-        "the shape goes on as it began, in its colour",
+        _all_of(_goes_on(LONG - 8, LONG), is_in_tune(1 - 8 / LONG)),
+        "the shape and its tone go on as they began",
         number_of_frames=LONG,
         conditioning_frames=9,
         with_audio=True,
@@ -474,18 +500,18 @@ LESSONS: tuple[Lesson, ...] = (
     _lesson(
         "audio-extend-prefix",
         _heard_only,
-        is_in_tune(GIVEN_SECONDS, SECONDS),
+        is_in_tune(GIVEN_SECONDS / SECONDS),
         "the tone goes on as it began",
         conditioning_seconds=GIVEN_SECONDS,
     ),
     _lesson(
         "audio-extend-suffix",
         _heard_only,
-        is_in_tune(0.0, SECONDS - GIVEN_SECONDS),
+        is_in_tune(0.0, 1 - GIVEN_SECONDS / SECONDS),
         "the tone comes to where it goes on",
         conditioning_seconds=GIVEN_SECONDS,
     ),
-    _lesson("audio-inpaint", _audio_inpaint, is_in_tune(*GAP), "the tone fills the gap"),
+    _lesson("audio-inpaint", _audio_inpaint, is_in_tune(GAP[0] / SECONDS, GAP[1] / SECONDS), "the tone fills the gap"),
     _lesson(
         "av2av",
         _av2av,

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ltx_trainer import media
 from ltx_trainer.artifacts import (
-    KEYFRAMES,
     CachedExample,
     CachedMedia,
     CachedPreview,
@@ -22,7 +21,6 @@ from ltx_trainer.artifacts import (
     Clips,
     Footage,
     LeftOut,
-    MediaKind,
     Preview,
     Role,
     Soundtrack,
@@ -46,9 +44,6 @@ Item = TypeVar("Item")
 
 Place = tuple[str, Role]
 """A part of a clip or a preview: whose, and what it is to it."""
-
-STILLS = (Role.START, *KEYFRAMES)
-"""What a still image conditions as; of those a preview is given, and a clip beside its target."""
 
 
 class Tracker(Protocol):
@@ -292,7 +287,7 @@ def _fill_masks(cache: Cache, items: Mapping[str, Clip | Preview]) -> _Masks:
             try:
                 return {"kept": kept_cells(white, factors)}
             except MediaError as error:
-                raise DatasetError(f"{name}: {error}") from error
+                raise DatasetError(f"{name}: {mask.source.name}: {error}") from error
 
         return _Task(mask.source, cache.store.path("mask", mask_key(mask, factors)), encode)
 
@@ -311,7 +306,7 @@ def _fill_video(
     weights = cache.weights("vae")
 
     def task(role: Role, part: Footage) -> _Task[VideoCodec]:
-        crf = still_crf if role in STILLS and part.source.kind is MediaKind.IMAGE else None
+        crf = part.crf_as(role, still_crf)
 
         def encode(codec: VideoCodec) -> dict[str, Tensor]:
             return {"latents": codec.encode(torch.from_numpy(media.read_pictures(part, still_crf=crf)))}

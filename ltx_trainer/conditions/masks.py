@@ -25,7 +25,10 @@ def kept_cells(white: Tensor, factors: ScaleFactors) -> Tensor:
     cells = [group.any(dim=0).unflatten(1, (-1, factors.columns)).unflatten(0, (-1, factors.rows)) for group in groups]
     kept = ~torch.stack([touched.any(dim=3).any(dim=1) for touched in cells])
     if kept.all():
-        raise MediaError("the mask is black at every pixel, which leaves nothing to generate. White is generated.")
+        raise MediaError(
+            "the mask is black at every pixel of the clip, which leaves nothing to generate. White is generated, from "
+            "half brightness on; what the clip's crop cuts off does not count."
+        )
     if not kept.any():
         raise MediaError(
             f"the mask leaves no cell of {factors.columns}x{factors.rows} pixels and {factors.frames} frames black, "

@@ -115,8 +115,8 @@ def _exact(seconds: float) -> Fraction:
 
 
 def _check_length(mode: Mode, shape: ClipShape) -> None:
-    needing = (Condition.START, Condition.KEYFRAMES)
-    if shape.num_frames == 1 and any(condition in mode.conditions for condition in needing):
+    given = {field.role for field in mode.item_fields if field.required}
+    if shape.num_frames == 1 and given.intersection((Role.START, *KEYFRAMES)):
         raise GeometryError(f"a clip of 1 frame leaves {mode.name} nothing to generate. 9 frames work.")
 
 
@@ -143,7 +143,7 @@ def _extension(terms: Terms, shape: ClipShape, mode: Mode, request: Request, fac
 
 
 def _kept_cells(request: Request, factors: ScaleFactors, shape: ClipShape, trained: FrameSize) -> Cells:
-    """Snap the kept rectangle inward to whole cells."""
+    """Snap the kept rectangle inward to whole cells; in clips of another size, what it is snapped to, scaled."""
     assert request.crop_top_left is not None, "required by the mode"
     assert request.crop_bottom_right is not None, "required by the mode"
     (left, top), (right, bottom) = request.crop_top_left, request.crop_bottom_right
@@ -153,13 +153,11 @@ def _kept_cells(request: Request, factors: ScaleFactors, shape: ClipShape, train
             f"x goes from 0 to {trained.width}, y from 0 to {trained.height}, and the second corner lies right of and "
             "below the first."
         )
-    across, down = Fraction(shape.size.width, trained.width), Fraction(shape.size.height, trained.height)
-    cells = Cells(
-        top=-(-top * down // factors.rows),
-        bottom=int(bottom * down // factors.rows),
-        left=-(-left * across // factors.columns),
-        right=int(right * across // factors.columns),
-    )
+    cells = _cells_within(left, top, right, bottom, factors)
+    if shape.size != trained:
+        (left, top), (right, bottom) = cells.corners(factors)
+        across, down = Fraction(shape.size.width, trained.width), Fraction(shape.size.height, trained.height)
+        cells = _cells_within(left * across, top * down, right * across, bottom * down, factors)
     if cells.top >= cells.bottom or cells.left >= cells.right:
         raise GeometryError(
             f"the kept rectangle from {[left, top]} to {[right, bottom]} holds no whole cell of "
@@ -170,6 +168,18 @@ def _kept_cells(request: Request, factors: ScaleFactors, shape: ClipShape, train
     ):
         raise GeometryError("the kept rectangle is the whole frame, which leaves nothing to generate. Make it smaller.")
     return cells
+
+
+def _cells_within(
+    left: Fraction | int, top: Fraction | int, right: Fraction | int, bottom: Fraction | int, factors: ScaleFactors
+) -> Cells:
+    """Give the whole cells of a rectangle in pixels."""
+    return Cells(
+        top=int(-(-top // factors.rows)),
+        bottom=int(bottom // factors.rows),
+        left=int(-(-left // factors.columns)),
+        right=int(right // factors.columns),
+    )
 
 
 def _keyframes(request: Request, shape: ClipShape) -> tuple[tuple[Role, int], ...]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ltx_trainer.artifacts import WHITE_FROM
 from ltx_trainer.conditions.terms import Terms
 from ltx_trainer.config import Request
 from ltx_trainer.geometry import ScaleFactors
@@ -31,6 +32,8 @@ def _numbers(condition: Condition, request: Request, terms: Terms, factors: Scal
             return {"share": request.first_frame_conditioning_p}
         case Condition.REFERENCE if terms.shape is not None:
             return {"downscale_factor": terms.reference_space, "temporal_scale_factor": terms.reference_time}
+        case Condition.MASK:
+            return {"white_from": WHITE_FROM}
         case Condition.RECTANGLE if terms.kept_cells is not None:
             top_left, bottom_right = terms.kept_cells.corners(factors)
             return {"top_left": list(top_left), "bottom_right": list(bottom_right)}

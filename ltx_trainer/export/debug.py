@@ -51,6 +51,7 @@ def write_debug_dataset(
     *,
     mode: Mode,
     source: Shown,
+    still_crf: int | None,
     record: Path,
     device: torch.device,
 ) -> Path:
@@ -69,6 +70,7 @@ def write_debug_dataset(
         folder: Where the archive goes.
         mode: Of the run; says what the files are called.
         source: What is shown: pictures and sound as they were encoded, or decoded again from the cached latents.
+        still_crf: H.264 quality that stills were compressed at.
         record: The run's `dataset.json`, which becomes the archive's.
         device: Where to decode latents.
 
@@ -90,7 +92,11 @@ def write_debug_dataset(
     logger.info("Packing %d clips to %s.", len(examples), path)
     pairs = [(by_name[example.name], example) for example in examples]
     with _scratch(folder) as scratch, whole_file(path) as beside, ZipFile(beside, "w") as archive:
-        seen = _as_encoded(pairs, family) if source == "sources" else _as_decoded(pairs, family, scratch, device)
+        seen = (
+            _as_encoded(pairs, family, still_crf)
+            if source == "sources"
+            else _as_decoded(pairs, family, scratch, device)
+        )
         with ZipFile(scratch / KEYFRAMES_FILE, "w") as keyframes:
             for item in seen:
                 _add_files(archive, item, mode, scratch)
@@ -151,7 +157,7 @@ def _scratch(folder: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _as_encoded(pairs: list[Pair], family: Family) -> Iterator[_Seen]:
+def _as_encoded(pairs: list[Pair], family: Family, still_crf: int | None) -> Iterator[_Seen]:
     """Decode the sources once more, by the functions that fed the encoders."""
     rate_hz = None if family.facts.audio is None else family.facts.audio.rate_hz
     digests: dict[Path, str] = {}
@@ -159,7 +165,9 @@ def _as_encoded(pairs: list[Pair], family: Family) -> Iterator[_Seen]:
         for part in (*clip.footage.values(), *clip.soundtrack.values()):
             _check_unchanged(part.source, digests)
         pictures = {
-            role: _drawn(media.read_mask(footage)) if role is Role.MASK else media.read_pictures(footage)
+            role: _drawn(media.read_mask(footage))
+            if role is Role.MASK
+            else media.read_pictures(footage, still_crf=footage.crf_as(role, still_crf))
             for role, footage in clip.footage.items()
         }
         soundtracks = clip.soundtrack.items()

@@ -8,13 +8,11 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 
+from ltx_trainer.artifacts import WHITE_FROM
 from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import CoverCrop, FrameSize, cover_crop
 
 ACCURATE = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-
-HALF = 128
-"""The least brightness of a mask, the mean of its channels, that counts as white."""
 
 _HDR_CURVES = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
 # Matrix coefficients of ITU-T H.273 table 4 to swscale's names for them.
@@ -135,7 +133,7 @@ def white_within(pixels: np.ndarray, crop: CoverCrop, size: FrameSize) -> np.nda
         crop: Says what the picture is scaled to, and cut at.
         size: Of the result.
     """
-    white = pixels.sum(axis=2, dtype=np.uint16) >= 3 * HALF
+    white = pixels.sum(axis=2, dtype=np.uint16) >= 3 * WHITE_FROM
     white = _any_within(white, crop.top, size.height, crop.scaled.height)
     return _any_within(white.T, crop.left, size.width, crop.scaled.width).T
 

@@ -13,23 +13,23 @@ from ltx_trainer.prepare.scans import Scans
 
 BESIDE = (Role.REFERENCE, Role.MASK, Role.START)
 
+Seen = VideoScan | FrameSize
+"""A video, or the size of an image."""
 
-def look_beside(example: Example, scans: Scans) -> dict[Role, VideoScan | None]:
-    """Scan the pictures beside a target; None for an image.
+
+def look_beside(example: Example, scans: Scans) -> dict[Role, Seen]:
+    """Scan the pictures beside a target.
 
     Raises:
         MediaError: One of them cannot be read.
     """
-    found: dict[Role, VideoScan | None] = {}
+    found: dict[Role, Seen] = {}
     for role in BESIDE:
         source = example.files.get(role)
         if source is None:
             continue
-        if source.kind is MediaKind.IMAGE:
-            scans.image(source)
-            found[role] = None
-        else:
-            found[role] = scans.video(source, find_cuts=False)
+        is_image = source.kind is MediaKind.IMAGE
+        found[role] = scans.image(source) if is_image else scans.video(source, find_cuts=False)
     return found
 
 
@@ -39,7 +39,7 @@ def cut_beside(
     target: Footage,
     offset_seconds: Fraction,
     terms: Terms,
-    scans: Mapping[Role, VideoScan | None],
+    scans: Mapping[Role, Seen],
     canvas: FrameSize,
 ) -> dict[Role, Footage] | LeftOut:
     """Cut what stands beside a target to the target's span, counted from each file's own first frame.
@@ -51,7 +51,7 @@ def cut_beside(
         offset_seconds: From the target's first frame to the begin of its span.
         terms: Say the shape of a reference, and which frames are keyframes.
         scans: From `look_beside`.
-        canvas: The target's own size, which masks are stretched to, and of whose aspect references are.
+        canvas: The target's own size, which masks are stretched to, and of whose aspect the others are.
 
     Returns:
         Footage by role, or the reason to leave the clip out: a file is too short for it, or of another aspect.
@@ -59,14 +59,15 @@ def cut_beside(
     footage = {role: keyframe_footage(target, frame) for role, frame in terms.keyframes}
     for role, scan in scans.items():
         source = example.files[role]
-        begin = Fraction(0) if scan is None else scan.start_seconds + offset_seconds
+        begin = scan.start_seconds + offset_seconds if isinstance(scan, VideoScan) else Fraction(0)
         if role is Role.MASK:
             footage[role] = mask_footage(source, begin, target, canvas)
             continue
         span = target.span_seconds if role is Role.REFERENCE else target.span_seconds / target.shape.num_frames
         reason = _shortage(source, role, scan, offset_seconds, span, target)
-        if reason is None and role is Role.REFERENCE and scan is not None:
-            reason = other_aspect(source, scan.size, canvas, target.shape.size)
+        if reason is None:
+            own = scan.size if isinstance(scan, VideoScan) else scan
+            reason = other_aspect(f"{role} {source.name}", own, canvas, target.shape.size)
         if reason is not None:
             return LeftOut(name, reason)
         if role is Role.REFERENCE:
@@ -94,11 +95,11 @@ def reference_footage(source: SourceFile, begin_seconds: Fraction, span_seconds:
     return Footage(source, begin_seconds - lead, span_seconds * step * shape.num_frames / num_frames, shape)
 
 
-def other_aspect(source: SourceFile, own: FrameSize, canvas: FrameSize, size: FrameSize) -> str | None:
-    """Say that a reference loses other edges than its target; None if both crops agree to a pixel of the target.
+def other_aspect(beside: str, own: FrameSize, canvas: FrameSize, size: FrameSize) -> str | None:
+    """Say that what stands beside a target loses other edges; None if both crops agree to a pixel of the target.
 
     Args:
-        source: The reference.
+        beside: What to call it.
         own: Its size.
         canvas: The target's own size.
         size: What the target becomes.
@@ -107,8 +108,8 @@ def other_aspect(source: SourceFile, own: FrameSize, canvas: FrameSize, size: Fr
     if max(apart) <= 1:
         return None
     return (
-        f"is {canvas} and its reference {source.name} {own}: at {size} they would lose other edges, and not show the "
-        "same places. Give both one aspect ratio"
+        f"is {canvas} and its {beside} {own}: at {size} they would lose other edges, and not show the same places. "
+        "Give both one aspect ratio"
     )
 
 
@@ -133,16 +134,17 @@ def keyframe_footage(target: Footage, frame: int) -> Footage:
 
 
 def _shortage(
-    source: SourceFile, role: Role, scan: VideoScan | None, offset: Fraction, span: Fraction, target: Footage
+    source: SourceFile, role: Role, scan: Seen, offset: Fraction, span: Fraction, target: Footage
 ) -> str | None:
     """Say what a file lacks of a span; None if it lacks nothing."""
-    if scan is None:
+    if not isinstance(scan, VideoScan):
         # An image is the first frame of the whole video, and no other scene's.
         return f"begins {told(offset)} s into its video, and its {role} {source.name} is an image" if offset else None
     num_frames = target.shape.num_frames if role is Role.REFERENCE else 1
-    if frames_within(scan.duration_seconds - offset, span, num_frames) >= num_frames:
+    found = frames_within(scan.duration_seconds - offset, span, num_frames)
+    if found >= num_frames:
         return None
     return (
-        f"needs {told(span)} s from {told(offset)} s on, "
-        f"and its {role} {source.name} lasts {told(scan.duration_seconds)} s"
+        f"needs {num_frames} frames in {told(span)} s from {told(offset)} s on, and its {role} {source.name}, of "
+        f"{told(scan.duration_seconds)} s, has {max(found, 0)}"
     )

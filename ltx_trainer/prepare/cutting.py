@@ -11,8 +11,8 @@ from ltx_trainer.config import Request
 from ltx_trainer.errors import DatasetError, MediaError
 from ltx_trainer.geometry import ClipShape, SoundGrid, num_frames_within
 from ltx_trainer.media import VideoScan
-from ltx_trainer.prepare.beside import cut_beside, look_beside
-from ltx_trainer.prepare.lengths import SLACK_SECONDS, fitting_frames, fitting_seconds, told
+from ltx_trainer.prepare.beside import Seen, cut_beside, look_beside
+from ltx_trainer.prepare.lengths import SLACK_SECONDS, early_end, fitting_frames, fitting_seconds, told
 from ltx_trainer.prepare.ranges import check_ranges, nothing_kept, ranges_within
 from ltx_trainer.prepare.scans import Scans
 
@@ -125,7 +125,7 @@ class _Cut:
     shape: ClipShape
     example: Example
     scan: VideoScan
-    beside: Mapping[Role, VideoScan | None]
+    beside: Mapping[Role, Seen]
 
     def fit(self, span: _Span) -> Take | LeftOut:
         """Take the whole span if it is scaled in time, else its first frames, if there are enough."""
@@ -135,7 +135,7 @@ class _Cut:
             if own_frames < MIN_FRAMES_TO_SCALE:
                 reason = f"has {own_frames} frames of its own, {MIN_FRAMES_TO_SCALE} are needed to scale it in time"
                 return LeftOut(span.name, reason)
-            return self._take(span, span.duration_seconds)
+            return self._take(span, self._common_seconds(span))
         num_frames = num_frames_within(span.duration_seconds, shape.frame_rate)
         if num_frames < shape.num_frames:
             reason = f"has {num_frames} frames at {shape.frame_rate} fps, {shape.num_frames} are needed"
@@ -149,7 +149,9 @@ class _Cut:
         beside = cut_beside(span.name, self.example, target, offset, terms, self.beside, self.scan.size)
         if isinstance(beside, LeftOut):
             return beside
-        begins = {role: scan.start_seconds + offset for role, scan in self.beside.items() if scan is not None}
+        begins = {
+            role: scan.start_seconds + offset for role, scan in self.beside.items() if isinstance(scan, VideoScan)
+        }
         return Take(
             name=span.name,
             example=self.example,
@@ -159,6 +161,14 @@ class _Cut:
             span_seconds=span_seconds,
             duration_seconds=self.shape.duration_seconds,
         )
+
+    def _common_seconds(self, span: _Span) -> Fraction:
+        """Give the length that a span has in its references too, where the shortest ends only a little before it."""
+        offset = span.start_seconds - self.scan.start_seconds
+        videos = [scan for scan in self.beside.values() if isinstance(scan, VideoScan)]
+        shortest = min([span.duration_seconds, *(scan.duration_seconds - offset for scan in videos)])
+        allowed = early_end(span.duration_seconds)
+        return shortest if shortest >= span.duration_seconds - allowed else span.duration_seconds
 
     def _own_frames(self, span: _Span) -> int:
         """Count the source's frames in a span: exactly for a whole video, by the average rate for a scene."""

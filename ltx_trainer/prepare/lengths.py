@@ -13,6 +13,11 @@ _SHORTEST_SECONDS = Fraction(1, 2)
 _STEP_SECONDS = Fraction(1, 10)
 
 
+def early_end(span_seconds: Fraction) -> Fraction:
+    """Say how much earlier than the pictures a track, or the other file of a pair, may end: 0.25 s, at most a tenth."""
+    return min(Fraction(1, 4), span_seconds / 10)
+
+
 def frames_within(seconds: Fraction, span_seconds: Fraction, num_frames: int) -> int:
     """Count the frames that `seconds` hold, of which a span holds `num_frames`; half a frame may be missing."""
     return num_frames_within(seconds, num_frames / span_seconds)

@@ -16,7 +16,7 @@ from ltx_trainer.geometry import ClipShape, SoundGrid, num_frames_within
 from ltx_trainer.media import AudioScan, VideoScan
 from ltx_trainer.modes import KINDS, Condition, ItemField, Mode, Presence
 from ltx_trainer.prepare.beside import mask_footage, other_aspect, reference_footage, still_footage
-from ltx_trainer.prepare.lengths import SLACK_SECONDS, fitting_frames, fitting_seconds, told
+from ltx_trainer.prepare.lengths import SLACK_SECONDS, early_end, fitting_frames, fitting_seconds, told
 from ltx_trainer.prepare.ranges import nothing_kept, range_problem, ranges_within
 from ltx_trainer.prepare.scans import Scans
 from ltx_trainer.prepare.sound import check_model, gain_of
@@ -258,12 +258,17 @@ def _sound_of_videos(
                 f"{reference.field}: {reference.source.name} has no audio track, which {mode.name} needs. "
                 "Give reference_audio_url, or a video with sound."
             )
-        return {Role.REFERENCE_SOUND: _soundtrack(desk, reference.source, reference.scan.start_seconds, track)}
+        start = reference.scan.start_seconds
+        _check_track(reference, start, desk.terms.duration_seconds, track)
+        return {Role.REFERENCE_SOUND: _soundtrack(desk, reference.source, start, track)}
     extends = mode.audio is Presence.GENERATED_IF_SOUND and request.with_audio is not False
     if target is not None and extends:
         track = _scan_sound(desk, target.field, target.source)
         if track is not None:
-            return {Role.TARGET: _soundtrack(desk, target.source, footage[Role.TARGET].start_seconds, track)}
+            start, kept = footage[Role.TARGET].start_seconds, desk.terms.kept_seconds
+            assert kept is not None, "an extension keeps a span"
+            _check_track(target, start + kept[0], kept[1] - kept[0], track)
+            return {Role.TARGET: _soundtrack(desk, target.source, start, track)}
     return {}
 
 
@@ -341,7 +346,7 @@ def _check_aspect(given: _Input, scan: VideoScan, target: _Input | None, shape: 
     """
     if target is None or target.scan is None:
         return
-    problem = other_aspect(given.source, scan.size, target.scan.size, shape.size)
+    problem = other_aspect(f"reference {given.source.name}", scan.size, target.scan.size, shape.size)
     if problem is not None:
         raise ConfigError(f"{given.field}: {target.source.name} {problem}.")
 
@@ -361,6 +366,20 @@ def _check_sound(desk: _Desk, name: str, source: SourceFile, lasting: Fraction) 
         fitting = fitting_seconds(lasting, desk.request, desk.terms)
         remedy = "" if fitting is None else f"; audio_duration_seconds {fitting} would do"
         raise ConfigError(f"{name}: {source.name} lasts {told(lasting)} s, and {told(duration)} s are needed{remedy}.")
+
+
+def _check_track(given: _Input, begin: Fraction, span: Fraction, track: AudioScan) -> None:
+    """Refuse a video whose track ends before what is given of it.
+
+    Raises:
+        ConfigError: With how much there is.
+    """
+    left = track.start_seconds + track.duration_seconds - begin
+    if left < span - early_end(span):
+        raise ConfigError(
+            f"{given.field}: {told(span)} s of the sound of {given.source.name} are given, and its track has "
+            f"{told(max(left, Fraction(0)))} s of them. Give a video with sound to its end."
+        )
 
 
 def _check_kept_sound(desk: _Desk, name: str, source: SourceFile, lasting: Fraction) -> None:

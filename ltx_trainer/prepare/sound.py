@@ -10,7 +10,7 @@ from ltx_trainer.errors import ConfigError, DatasetError, MediaError
 from ltx_trainer.media import AudioScan
 from ltx_trainer.modes import Mode, Presence
 from ltx_trainer.prepare.cutting import Take
-from ltx_trainer.prepare.lengths import told
+from ltx_trainer.prepare.lengths import early_end, told
 from ltx_trainer.prepare.scans import Scans
 
 logger = logging.getLogger(__name__)
@@ -110,12 +110,12 @@ def add_sound(
             return LeftOut(take.name, str(track))
         begin = take.begins.get(part, track.start_seconds + take.offset_seconds)
         left = track.start_seconds + track.duration_seconds - begin
-        # Of a start video a single picture is used, so that nobody has measured it.
-        if part not in _MEASURED and left < take.span_seconds - take.slack_seconds:
+        if left < take.span_seconds - _lacking_allowed(take, part):
+            file = source.name if part is Role.TARGET else f"its {part} {source.name}"
             return LeftOut(
                 take.name,
-                f"needs {told(take.span_seconds)} s of sound, and its {part} {source.name} has "
-                f"{told(max(left, Fraction(0)))} s from {told(take.offset_seconds)} s on",
+                f"needs {told(take.span_seconds)} s of sound, and {file} has {told(max(left, Fraction(0)))} s from "
+                f"{told(take.offset_seconds)} s on",
             )
         sound[role] = Soundtrack(
             source=source,
@@ -134,8 +134,14 @@ def gain_of(request: Request, track: AudioScan) -> float:
     return PEAK / track.peak if loud else 1.0
 
 
-_MEASURED = (Role.TARGET, Role.REFERENCE)
-"""Files whose length is known to be enough by their pictures, or by what was cut."""
+def _lacking_allowed(take: Take, part: Role) -> Fraction:
+    """Say how many seconds of silence may fill up the sound of a take.
+
+    The track of a video often ends a little before its pictures; a sound that is laid over a take does not.
+    """
+    if part in (Role.TARGET, Role.REFERENCE) and take.footage:
+        return max(take.slack_seconds, early_end(take.span_seconds))
+    return take.slack_seconds
 
 
 def _heard_parts(example: Example) -> dict[Role, Role]:

@@ -316,6 +316,7 @@ class _Work:
             self.terms,
             self.showing.composite,
             self.showing.reverse,
+            self.showing.beside_input,
         )
         in_common = hashlib.sha256(repr(facts).encode()).hexdigest()
         return [f"asked {in_common}", f"adapter {tensors_digest(adapter_state(self.transformer))}"]

@@ -16,7 +16,8 @@ from ltx_trainer.conditions import Terms
 from ltx_trainer.conditions.streams import Latents, make_streams
 from ltx_trainer.config import Settings
 from ltx_trainer.config.request import NEGATIVE_PROMPT
-from ltx_trainer.geometry import ClipShape, FrameSize
+from ltx_trainer.geometry import ClipShape, FrameSize, midpoint_times
+from ltx_trainer.media import decode_audio, decode_frames, scan_audio, scan_video
 from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
 from ltx_trainer.train.batch import Batch
 from ltx_trainer.train.step import losses_at
@@ -38,6 +39,8 @@ SHAPE = ClipShape(17, FrameSize(64, 64), Fraction(24))
 """Of the clips that scores are of."""
 
 LEAST_SETTINGS = {"endpoint": "fal-ai/ltx23-trainer-v2/t2v", "input": {"training_data_url": "clips.zip"}}
+
+OUTPUT_RATE_HZ = 48000
 
 EDGE_STEPS = 4
 """Into how many a pixel is divided to measure an edge."""
@@ -64,6 +67,22 @@ class Made:
         """What is read from the samples."""
         assert self.samples is not None, "asked of clips with sound"
         return world.read_sound(self.samples, self.rate_hz)
+
+
+def read_made(file: Path) -> Made:
+    """Decode a preview: a video, with its sound if it has any, or a sound.
+
+    Raises:
+        MediaError: It cannot be decoded.
+    """
+    frames, samples, begin = None, None, Fraction(0)
+    sound = scan_audio(file, rate_hz=OUTPUT_RATE_HZ)
+    if file.suffix != ".wav":
+        scan = scan_video(file, find_cuts=False)
+        frames = decode_frames(file, midpoint_times(begin, scan.duration_seconds, scan.num_frames), scan.size)
+    if sound is not None:
+        samples = decode_audio(file, start_seconds=begin, span_seconds=sound.duration_seconds, rate_hz=OUTPUT_RATE_HZ)
+    return Made(frames, samples, OUTPUT_RATE_HZ)
 
 
 FOLLOWED: Mapping[str, Callable[[Made, world.Scene], bool]] = {

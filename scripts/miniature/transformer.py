@@ -4,13 +4,13 @@ The noising, the conditions, the loss and the call of the transformer are the en
 lengths, because padding becomes registers and a model that has seen one length of it reads no other. A few batches are
 trained without captions, and a few with the streams apart: what guidance guides away from.
 
-It has six stages. The first learns how scenes look, the second refines that at the high noise levels where sampling
+It has seven stages. The first learns how scenes look, the second refines that at the high noise levels where sampling
 spends most of its steps. The next two learn directions from twins: half of a batch are the same scenes as the other
 half, going the other way under the same noise, so that only the caption tells them apart; all clips and texts have one
 length, and often the pictures do not hear the tone. Without twins left and right are taken for each other; from the
 start, or among clips and texts of many lengths, twins do not help in as many steps. The fifth stage brings the other
-lengths back. In the last one stream is often given whole, mostly without a caption and to twins that move up and down:
-only then is a tone read off the pictures, and a way off the tone.
+lengths back. In the sixth one stream is always given whole, mostly without a caption and to twins that move up and
+down: only then is a tone read off the pictures. The last settles all that was learned.
 """
 
 from collections.abc import Mapping, Sequence
@@ -133,7 +133,8 @@ STAGES = (
     TWINS,
     replace(TWINS, name="transformer-more-twins", recipe=Recipe(650, 1e-3, horizon=900, warmup=30, average=0.99)),
     Stage("transformer-settled", Recipe(550, 8e-4, average=0.99), seed=7, twins=True),
-    Stage("transformer-whole", Recipe(1000, 1.2e-3, average=0.99), seed=8, twins=True, whole_share=0.6),
+    Stage("transformer-whole", Recipe(500, 2e-3, average=0.95), seed=8, twins=True, whole_share=1.0, apart_share=0.0),
+    Stage("transformer-settled-again", Recipe(600, 8e-4, average=0.99), seed=9, twins=True, whole_share=0.4),
 )
 """Each begins with the average of the one before.
 

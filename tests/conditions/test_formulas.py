@@ -101,9 +101,9 @@ def test_a_chosen_first_frame_is_latent_frame_0(family: FakeFamily, name: str) -
 
 
 def test_a_clip_of_one_frame_is_never_its_own_first_frame(family: FakeFamily) -> None:
-    streams, _, _ = streams_of(family, "i2v", shape_of(1, 16, 16), first_frame=torch.tensor([True]))
+    streams, _, _ = streams_of(family, "v2v", shape_of(1, 16, 16), first_frame=torch.tensor([True]))
 
-    assert levels(streams["video"]) == [SIGMA, SIGMA]
+    assert levels(streams["video"]) == [SIGMA, SIGMA, 0, 0]
 
 
 def test_a_still_among_videos_stands_at_the_begin(family: FakeFamily) -> None:

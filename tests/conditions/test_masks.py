@@ -51,7 +51,9 @@ def test_black_thinner_than_a_cell_vanishes(mask: Tensor) -> None:
 
 
 def test_a_mask_without_white_is_refused(mask: Tensor) -> None:
-    with pytest.raises(MediaError, match="the mask is black at every pixel, which leaves nothing to generate"):
+    with pytest.raises(
+        MediaError, match="the mask is black at every pixel of the clip, which leaves nothing to generate"
+    ):
         kept_cells(mask, FACTORS)
 
 

@@ -135,7 +135,7 @@ def test_spatial_factors_that_do_not_divide_the_size_are_refused_with_those_that
             )
 
 
-@pytest.mark.parametrize("name", ["a2v", "interpolate"])
+@pytest.mark.parametrize("name", ["i2v", "a2v", "interpolate"])
 def test_a_clip_of_one_frame_is_refused_where_that_frame_is_given(name: str) -> None:
     message = refusal(name, shape_of(1, 64, 64))
 

@@ -104,7 +104,7 @@ def data(
 def write(data: Data, family: Family, tmp_path: Path) -> Callable[..., Path]:
     def run(of: Data = data, source: Any = "sources", folder: Path = tmp_path) -> Path:
         return write_debug_dataset(
-            of.clips, of.cached, family, folder, mode=of.mode, source=source, record=of.record, device=CPU
+            of.clips, of.cached, family, folder, mode=of.mode, source=source, still_crf=33, record=of.record, device=CPU
         )
 
     return run

@@ -94,13 +94,13 @@ def _tone(peak: float | None, duration_seconds: Fraction) -> np.ndarray | None:
 
 
 @pytest.fixture
-def make_image(tmp_path: Path) -> Callable[[str], Path]:
+def make_image(tmp_path: Path) -> Callable[..., Path]:
     """Give a function that writes a picture of noise and gives its path."""
 
-    def make(name: str) -> Path:
+    def make(name: str, width: int = SIDE, height: int = SIDE) -> Path:
         path = tmp_path / "media" / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
-        pixels = np.random.default_rng(len(name)).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+        pixels = np.random.default_rng(len(name)).integers(0, 256, (height, width, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
         return path
 

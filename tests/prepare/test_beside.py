@@ -60,7 +60,7 @@ def test_a_scene_that_its_reference_does_not_reach_is_left_out_with_both_lengths
     assert [clip.name for clip in clips.clips] == ["end#scene-001"]
     (left_out,) = clips.left_out
     assert left_out.name == "end#scene-002"
-    assert left_out.reason == "needs 0.375 s from 1 s on, and its reference start.mp4 lasts 1.25 s"
+    assert left_out.reason == "needs 9 frames in 0.375 s from 1 s on, and its reference start.mp4, of 1.25 s, has 6"
 
 
 @pytest.mark.parametrize("step", [2, 3, 4, 6])
@@ -157,7 +157,7 @@ def test_a_reference_may_lack_less_than_half_a_frame(
     assert [clip.name for clip in clips.clips] == ["just"]
     (left_out,) = clips.left_out
     assert left_out.name == "short"
-    assert left_out.reason == "needs 0.375 s from 0 s on, and its reference r17.mp4 lasts 0.354 s"
+    assert left_out.reason == "needs 9 frames in 0.375 s from 0 s on, and its reference r17.mp4, of 0.354 s, has 8"
 
 
 def test_a_reference_of_another_aspect_leaves_its_example_out_with_both_sizes(
@@ -174,6 +174,31 @@ def test_a_reference_of_another_aspect_leaves_its_example_out_with_both_sizes(
         ("upright", f"is 96x64 and its reference u.mp4 32x64: at 32x32 {rule}"),
         ("wider", f"is 96x64 and its reference w.mp4 76x48: at 32x32 {rule}"),
     ]
+
+
+def test_a_start_of_another_aspect_leaves_its_example_out_whether_video_or_image(
+    prepare: Prepare, make_film: Make, make_image: Make, make_sound: Make, as_example: AsExample
+) -> None:
+    sound = make_sound("sound", 1)
+    alike = as_example(make_film("alike", 96, 64), start=make_image("i", 48, 32), sound=sound)
+    image = as_example(make_film("image", 96, 64), start=make_image("u", 32, 64), sound=sound)
+    video = as_example(make_film("video", 96, 64), start=make_film("w", 76, 48), sound=sound)
+    clips = prepare(alike, image, video, mode="a2v")
+    assert [clip.name for clip in clips.clips] == ["alike"]
+    reasons = {item.name: item.reason.partition(":")[0] for item in clips.left_out}
+    assert reasons == {"image": "is 96x64 and its start u.png 32x64", "video": "is 96x64 and its start w.mp4 76x48"}
+
+
+@pytest.mark.parametrize(("frames", "is_taken"), [(23, True), (20, False)])
+def test_a_pair_that_is_scaled_in_time_ends_with_the_shorter_unless_much_would_be_lost(
+    prepare: Prepare, make_numbered: Make, as_example: AsExample, frames: int, is_taken: bool
+) -> None:
+    pair = as_example(make_numbered("end", 24), reference=make_numbered("start", frames))
+    whole = as_example(make_numbered("whole", 24), reference=make_numbered("other", 24))
+    clips = prepare(pair, whole, mode="v2v", auto_scale_input=True)
+    spans = {clip.name: clip.footage[Role.TARGET].span_seconds for clip in clips.clips}
+    assert spans == {"whole": 1} | ({"end": Fraction(23, 24)} if is_taken else {})
+    assert [item.name for item in clips.left_out] == ([] if is_taken else ["end"])
 
 
 @pytest.mark.parametrize(("mode", "role"), [("v2v", "reference"), ("inpaint", "mask"), ("a2v", "start")])

@@ -26,6 +26,7 @@ from ltx_trainer.models.lora import attach_lora
 from ltx_trainer.models.ltx2 import Ltx2Family
 from ltx_trainer.modes import MODES, Condition, Mode, find_mode
 from ltx_trainer.validate import Sampling, Showing, as_tokens, given_streams, render_previews, sample, starting_noise
+from ltx_trainer.validate.shown import kept_samples
 
 CPU = torch.device("cpu")
 SHAPE = ClipShape(17, FrameSize(64, 64), Fraction(24))
@@ -299,6 +300,39 @@ def test_a_reversed_preview_and_what_it_is_given_are_the_same_pictures_from_the_
     for name, frames in forward.items():
         assert torch.equal(written[name], frames.flip(0))
         assert not torch.equal(frames, frames.flip(0))
+
+
+@pytest.mark.parametrize("name", ["audio-inpaint", "audio-extend-prefix", "audio-extend-suffix", "extend-prefix"])
+def test_kept_samples_are_the_inputs_round_trip_before_they_are_encoded(
+    render: Callable[..., tuple[Render, Watched, Latents]], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    written: dict[str, Tensor] = {}
+
+    def watched(path: Path, samples: np.ndarray, *_: Any, **__: Any) -> None:
+        written[path.name] = torch.from_numpy(samples)
+
+    def watched_video(path: Path, *_: Any, audio: np.ndarray, **__: Any) -> None:
+        watched(path, audio)
+
+    monkeypatch.setattr(media, "write_audio", watched)
+    monkeypatch.setattr(media, "write_video", watched_video)
+    monkeypatch.setattr(media, "join_sounds", lambda *_: None)
+    monkeypatch.setattr(media, "join_videos", lambda *_: None)
+    item = "item-1.mp4" if mode_of(name).has_video else "item-1.wav"
+
+    _, family, given = render(name)
+    shown = written[item].clone()
+    render(name, composite=False)
+    plain = written[item]
+
+    with family.audio_codec(CPU) as codec:
+        own, rate_hz = codec.decode(given.audio[Role.TARGET][0]), codec.output_rate_hz
+    stream = given_streams(family, terms_for(mode_of(name), family), given, 1, with_audio=True)["audio"]
+    kept = kept_samples(stream.given[0], stream.coordinates[0], own.shape[1], rate_hz)
+    assert kept.any()
+    assert not kept.all()
+    assert torch.equal(shown[:, kept], own[:, kept])
+    assert not torch.equal(plain[:, kept], own[:, kept])
 
 
 def test_given_sound_comes_first_then_step_0_then_this_step_with_pauses_between(
