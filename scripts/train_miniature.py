@@ -1,6 +1,7 @@
-"""Train the miniature of LTX-2.3 from scratch, on two cores in some hours or on a GPU in some minutes.
+"""Train a miniature from scratch, on two cores in some hours or on a GPU in some minutes.
 
-python scripts/train_miniature.py --work outputs/miniature
+python scripts/train_miniature.py
+python scripts/train_miniature.py --model ltx-video --work outputs/miniature/ltx-video
 
 It can be stopped anywhere and given again; each part goes on from its last minute. On a CPU with the same number of
 threads the weights come out the same; a GPU promises no such thing. What `--work` has of other code, other parts or
@@ -17,33 +18,110 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from diffusers import AutoencoderKLLTX2Audio, AutoencoderKLLTX2Video, LTX2Pipeline, LTX2VideoTransformer3DModel
-from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2VocoderWithBWE
+from diffusers import (
+    AutoencoderKLLTX2Audio,
+    AutoencoderKLLTX2Video,
+    AutoencoderKLLTXVideo,
+    DiffusionPipeline,
+    LTX2VideoTransformer3DModel,
+    LTXVideoTransformer3DModel,
+)
+from diffusers.pipelines.ltx2 import LTX2VocoderWithBWE
 from miniature import audio_vae, scores, transformer, video_vae, vocoder
-from miniature.parts import train_part
+from miniature.parts import Recipe, train_part
 from rich.console import Console
 from torch import nn
 
 from ltx_trainer.errors import TrainerError
 from ltx_trainer.models import read_model
+from ltx_trainer.models.attention_values import perturb_by_values
 from ltx_trainer.models.family import Family, open_family
-from ltx_trainer.models.miniature import TRAINED_LTX23, random_ltx23, trained_ltx23, write_trained_ltx23
+from ltx_trainer.models.miniature import (
+    TRAINED_LTX23,
+    random_ltx23,
+    save_miniature,
+    trained_ltx23,
+    write_trained_ltx23,
+)
+from ltx_trainer.models.miniature_ltx_video import (
+    TRAINED_LTX_VIDEO,
+    random_ltx_video,
+    trained_ltx_video,
+    write_trained_ltx_video,
+)
 from ltx_trainer.models.own_timesteps import modulate_by_own_timesteps
 from ltx_trainer.prepare.sound import PEAK
 from ltx_trainer.tensorfile import tensors_digest
 
 Part = TypeVar("Part", bound=nn.Module)
 
-FAMILY = "ltx-2.3"
-PARTS = ("video-vae", "audio-vae", "vocoder", "transformer")
+
+@dataclass(frozen=True)
+class Miniature:
+    """One miniature: how it is built, trained and shipped.
+
+    Attributes:
+        weights: The file that comes with the package.
+        build: Makes it with random weights.
+        read: Makes it with those of a file.
+        write: Writes such a file, with metadata.
+        parts: In the order of their training.
+        recipe: Of the video VAE.
+        texts: Gives its prompts.
+        correct: Installs on its transformer what the engine does on what it loads.
+        stages: Of the transformer's training.
+    """
+
+    weights: Path
+    build: Callable[[], DiffusionPipeline]
+    read: Callable[[Path], DiffusionPipeline]
+    write: Callable[[Any, Path, Mapping[str, str]], None]
+    parts: tuple[str, ...]
+    recipe: Recipe
+    texts: Callable[[Any], transformer.Texts]
+    correct: Callable[[nn.Module], None]
+    stages: tuple[transformer.Stage, ...]
+
+
+MINIATURES: Mapping[str, Miniature] = {
+    "ltx-2.3": Miniature(
+        TRAINED_LTX23,
+        random_ltx23,
+        trained_ltx23,
+        write_trained_ltx23,
+        parts=("video-vae", "audio-vae", "vocoder", "transformer"),
+        recipe=video_vae.RECIPE,
+        texts=lambda of: transformer.Ltx2Texts(of.text_encoder, of.tokenizer, of.connectors),
+        correct=modulate_by_own_timesteps,
+        stages=transformer.STAGES,
+    ),
+    "ltx-video": Miniature(
+        TRAINED_LTX_VIDEO,
+        random_ltx_video,
+        trained_ltx_video,
+        write_trained_ltx_video,
+        parts=("video-vae", "transformer"),
+        recipe=video_vae.RECIPE_OF_FINER,
+        texts=lambda of: transformer.T5Texts(of.text_encoder.eval(), of.tokenizer),
+        correct=perturb_by_values,
+        stages=transformer.SILENT_STAGES,
+    ),
+}
+"""By family."""
+
+PARTS = MINIATURES["ltx-2.3"].parts
+"""All that there are."""
 NEEDED = {"vocoder": ("audio-vae",), "transformer": ("video-vae", "audio-vae")}
-"""What a part is trained on top of."""
+"""What a part is trained on top of, as far as a miniature has it."""
+VIDEO_VAES = (AutoencoderKLLTX2Video, AutoencoderKLLTXVideo)
+TRANSFORMERS = (LTX2VideoTransformer3DModel, LTXVideoTransformer3DModel)
 
 ROOT = Path(__file__).parents[1]
 SHARED_SOURCES = ("scripts/miniature/parts.py", "ltx_trainer/world/*.py", "ltx_trainer/models/miniature*.py")
@@ -71,36 +149,45 @@ SHOWN = 16
 def main() -> None:
     """Train what is asked for, then assemble, score and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("outputs/miniature"), help="where the state is kept")
+    parser.add_argument("--model", choices=MINIATURES, default="ltx-2.3", help="the family whose miniature it is")
+    parser.add_argument("--work", type=Path, help="where the state is kept; by default outputs/miniature/MODEL")
     parser.add_argument("--part", choices=PARTS, help="train only this; without it, all of them, and write the weights")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU; tiny tensors gain little from more")
-    parser.add_argument("--weights", type=Path, default=TRAINED_LTX23, help="the file to write")
+    parser.add_argument("--weights", type=Path, help="the file to write; by default the package's own")
     options = parser.parse_args()
+    work: Path = options.work or Path("outputs/miniature") / options.model
+    model = MINIATURES[options.model]
+    if options.part and options.part not in model.parts:
+        parser.error(f"{options.model} has no {options.part}; its parts are {', '.join(model.parts)}")
     torch.set_num_threads(options.threads)
-    options.work.mkdir(parents=True, exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
     console = Console(soft_wrap=True)
     try:
-        training = Training(options.work, torch.device(options.device), console)
-        for part in (*NEEDED.get(options.part, ()), options.part) if options.part else PARTS:
-            training.train(part)
+        training = Training(options.model, work, torch.device(options.device), console)
+        wanted = (*NEEDED.get(options.part, ()), options.part) if options.part else model.parts
+        for part in model.parts:
+            if part in wanted:
+                training.train(part)
         if not options.part:
-            training.write(options.weights)
+            training.write(options.weights or model.weights)
     except TrainerError as error:
         raise SystemExit(str(error)) from error
     except KeyboardInterrupt:
-        console.print(f"Stopped. {options.work} has the state up to the last minute; give the same command to go on.")
+        console.print(f"Stopped. {work} has the state up to the last minute; give the same command to go on.")
         sys.exit(128 + signal.SIGINT)
 
 
 class Training:
     """The parts of one miniature; each is trained in its turn and stays in the pipeline."""
 
-    def __init__(self, work: Path, device: torch.device, console: Console) -> None:
+    def __init__(self, family: str, work: Path, device: torch.device, console: Console) -> None:
+        self._family = family
+        self._model = MINIATURES[family]
         self._work = work
         self._device = device
         self._console = console
-        self._pipeline = random_ltx23()
+        self._pipeline = self._model.build()
 
     def train(self, part: str) -> None:
         """Train a part, or what is left of it."""
@@ -113,18 +200,22 @@ class Training:
         train[part]()
 
     def _train_video_vae(self) -> None:
-        self._train_vae("video-vae", video_vae, self._part(AutoencoderKLLTX2Video), seed=1, score_every=1500)
+        recipe = self._model.recipe
+        self._train_vae("video-vae", video_vae, self._part(*VIDEO_VAES), recipe, seed=1, score_every=1500)
 
     def _train_audio_vae(self) -> None:
-        self._train_vae("audio-vae", audio_vae, self._part(AutoencoderKLLTX2Audio), seed=2, score_every=500)
+        vae = self._part(AutoencoderKLLTX2Audio)
+        self._train_vae("audio-vae", audio_vae, vae, audio_vae.RECIPE, seed=2, score_every=500)
 
-    def _train_vae(self, name: str, code: ModuleType, vae: nn.Module, *, seed: int, score_every: int) -> None:
+    def _train_vae(
+        self, name: str, code: ModuleType, vae: nn.Module, recipe: Recipe, *, seed: int, score_every: int
+    ) -> None:
         """Train a VAE by the module of its part, and measure the statistics that its latents are normalised by."""
         code.prepare(vae)
         train_part(
             name,
             vae,
-            code.RECIPE,
+            recipe,
             code.Loss(vae, seed=seed),
             self._work,
             seed=seed,
@@ -157,13 +248,12 @@ class Training:
         _rounded(model)
 
     def _train_transformer(self) -> None:
-        model = self._part(LTX2VideoTransformer3DModel)
-        trained = transformer.Trained(model, self._part(LTX2TextConnectors))
-        texts = transformer.Texts(self._pipeline.text_encoder, self._pipeline.tokenizer)
-        family = _read_as_engine(self._pipeline, self._work / "model")
+        model, texts = self._part(*TRANSFORMERS), self._model.texts(self._pipeline)
+        trained = transformer.Trained(model, texts).to(self._device)
+        family = _read_as_engine(self._pipeline, self._family, self._work / "model")
         # Only here, because a family installs it on what it loads.
-        modulate_by_own_timesteps(model)
-        for stage in transformer.STAGES:
+        self._model.correct(model)
+        for stage in self._model.stages:
             self._train_stage(stage, trained, texts, family)
         _rounded(trained)
 
@@ -171,11 +261,9 @@ class Training:
         self, stage: transformer.Stage, trained: transformer.Trained, texts: transformer.Texts, family: Family
     ) -> None:
         scenes = transformer.draw_trained_scenes(SCENE_SEED, twins=stage.twins)
-        parts = {
-            "video VAE": _digest_of_weights(self._part(AutoencoderKLLTX2Video)),
-            "audio VAE": _digest_of_weights(self._part(AutoencoderKLLTX2Audio)),
-            "scenes": _digest_of_text(repr(scenes)),
-        }
+        parts = {"video VAE": _digest_of_weights(self._part(*VIDEO_VAES)), "scenes": _digest_of_text(repr(scenes))}
+        if "audio-vae" in self._model.parts:
+            parts["audio VAE"] = _digest_of_weights(self._part(AutoencoderKLLTX2Audio))
         kept = f"latents-{_digest_of_text(repr((parts, transformer.BUCKETS, transformer.SIDE, PEAK)))}.pt"
         doing = "reading the latents of" if (self._work / kept).exists() else "encoding"
         self._console.print(f"{stage.name}: {doing} {len(scenes)} scenes")
@@ -203,38 +291,42 @@ class Training:
         self._console.print(f"{part}: built on {basis}")
         return basis
 
-    def _part(self, model_class: type[Part]) -> Part:
-        """Give the part of the pipeline that is of a class, on the device."""
-        found = next(part for part in self._pipeline.components.values() if isinstance(part, model_class))
+    def _part(self, *model_classes: type[Part]) -> Part:
+        """Give the part of the pipeline that is of one of these classes, on the device."""
+        found = next(part for part in self._pipeline.components.values() if isinstance(part, model_classes))
         return found.to(self._device)
 
     def write(self, file: Path) -> None:
         """Write the weights of the package, with their scores as they are read from a file."""
         with TemporaryDirectory() as folder:
             scratch = Path(folder)
-            write_trained_ltx23(self._pipeline, scratch / "unscored.safetensors", {})
+            self._model.write(self._pipeline, scratch / "unscored.safetensors", {})
             self._console.print(f"sampling and scoring {NUM_SCORED} clips on the CPU")
-            found = _score(scratch / "unscored.safetensors", scratch)
+            found = _score(self._family, scratch / "unscored.safetensors", scratch)
         self._console.print_json(data=found)
-        write_trained_ltx23(self._pipeline, file, {"script": source_digest(), "scores": json.dumps(found)})
+        self._model.write(self._pipeline, file, {"script": source_digest(), "scores": json.dumps(found)})
         self._console.print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
 
 
-def _score(file: Path, scratch: Path) -> dict[str, Mapping[str, float]]:
+def _score(name: str, file: Path, scratch: Path) -> dict[str, Mapping[str, float]]:
     """Score a file of weights, on the CPU.
 
     The transformer is scored on compositions that it was not trained on, the VAEs and the vocoder on scenes and sounds
     that were not trained on; the video VAE has seen all compositions.
     """
-    pipeline = trained_ltx23(file)
-    family = _read_as_engine(pipeline, scratch / "model")
+    pipeline: Any = MINIATURES[name].read(file)
+    family = _read_as_engine(pipeline, name, scratch / "model")
     made, scenes = scores.sample_held_out(family, scores.SHAPE, NUM_SCORED, scratch, scores.defaults(family))
     with family.video_codec(torch.device("cpu")) as codec:
         reconstruction = scores.reconstruction(codec, scores.held_out_scenes(NUM_SCORED), scores.SHAPE)
-    return {
+    found = {
         "reconstruction": reconstruction,
         "held-out compositions": scores.share(made, scenes),
         "captions of others": scores.against_others(made, scenes),
+    }
+    if family.facts.audio is None:
+        return found
+    return found | {
         "audio VAE": audio_vae.measure(pipeline.audio_vae.eval()),
         "vocoder": vocoder.measure(pipeline.vocoder.eval(), pipeline.audio_vae.eval()),
     }
@@ -247,9 +339,9 @@ def _rounded(module: nn.Module) -> None:
             parameter.copy_(parameter.to(torch.bfloat16))
 
 
-def _read_as_engine(pipeline: LTX2Pipeline, folder: Path) -> Family:
-    pipeline.save_pretrained(folder)
-    return open_family(read_model(folder, FAMILY))
+def _read_as_engine(pipeline: DiffusionPipeline, family: str, folder: Path) -> Family:
+    save_miniature(pipeline, family, folder)
+    return open_family(read_model(folder, family))
 
 
 def source_digest() -> str:

@@ -160,7 +160,7 @@ def test_what_takes_minutes_is_said_before_it_begins(
 
     monkeypatch.setattr(slow, stop)
     said = StringIO()
-    training = train_miniature.Training(tmp_path, torch.device("cpu"), Console(file=said))
+    training = train_miniature.Training("ltx-2.3", tmp_path, torch.device("cpu"), Console(file=said))
 
     with pytest.raises(Stop, match="enough"):
         training.train(part) if part else training.write(tmp_path / "weights.safetensors")
@@ -173,7 +173,7 @@ def test_a_finished_part_does_not_say_that_it_draws(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("miniature.video_vae.fill_statistics", lambda _: None)
     said = StringIO()
 
-    train_miniature.Training(tmp_path, torch.device("cpu"), Console(file=said)).train("video-vae")
+    train_miniature.Training("ltx-2.3", tmp_path, torch.device("cpu"), Console(file=said)).train("video-vae")
 
     assert "video-vae: built on" in said.getvalue()
     assert "drawing" not in said.getvalue()
@@ -217,18 +217,20 @@ def test_a_twin_is_the_same_scene_going_the_other_way() -> None:
         assert there == (-right, -down)
 
 
-def drawn(monkeypatch: pytest.MonkeyPatch, *, twins: bool) -> tuple[list[world.Scene], Draw]:
+def drawn(monkeypatch: pytest.MonkeyPatch, *, twins: bool, whole_share: float = 0.0) -> tuple[list[world.Scene], Draw]:
     """Draw a batch of eight, all with their captions, from a pool that has nothing in it."""
-    monkeypatch.setattr("miniature.transformer.CAPTION_DROPOUT", 0.0)
+    for name in ("CAPTION_DROPOUT", "CAPTION_DROPOUT_OF_WHOLE"):
+        monkeypatch.setattr(f"miniature.transformer.{name}", 0.0)
     scenes = draw_trained_scenes(train_miniature.SCENE_SEED, twins=twins)
     bucket = Bucket(9, 24, batch_size=8)
-    pool = Pool(bucket, torch.zeros(len(scenes), 1, 2, 2, 2), torch.zeros(len(scenes), 1, 3, 2))
+    video, audio = torch.zeros(len(scenes), 1, 2, 2, 2), torch.zeros(len(scenes), 1, 3, 2)
+    pool = Pool(bucket, {"video": video, "audio": audio})
     family: Any = SimpleNamespace(
         facts=SimpleNamespace(audio="some"),
         video_coordinates=lambda _: torch.zeros(3, 8, 2),
         audio_coordinates=lambda _: torch.zeros(1, 3, 2),
     )
-    stage = Stage("some", RECIPE, seed=1, twins=twins, buckets=(bucket,))
+    stage = Stage("some", RECIPE, seed=1, twins=twins, buckets=(bucket,), whole_share=whole_share)
     no_model: Any = None
     loss = Loss(family, no_model, no_model, scenes, [pool], stage)
     return scenes, loss.draw(torch.Generator().manual_seed(1))
@@ -254,6 +256,14 @@ def test_twins_of_a_batch_differ_in_nothing_but_their_scenes(monkeypatch: pytest
     for noise in draw.noise.values():
         assert torch.equal(noise[4:], noise[:4])
         assert not torch.equal(noise[0], noise[1])
+
+
+def test_one_stream_of_a_batch_is_given_whole_where_the_stage_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, none = drawn(monkeypatch, twins=True)
+    _, draw = drawn(monkeypatch, twins=True, whole_share=1.0)
+
+    assert not any(stream.frozen for stream in none.streams.values())
+    assert [stream.frozen for stream in draw.streams.values()].count(True) == 1
 
 
 def test_a_batch_without_twins_is_drawn_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ import torch
 from diffusers import (
     AutoencoderKLLTX2Audio,
     AutoencoderKLLTX2Video,
+    DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     LTX2Pipeline,
     LTX2VideoTransformer3DModel,
@@ -96,11 +97,25 @@ def write_miniature(name: str, folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelError(f"{folder} is not empty. Name a folder that does not exist yet.")
     with disk_errors(folder), _whole_or_absent(folder) as unfinished:
-        kind = KINDS[name]
-        kind.build().save_pretrained(unfinished)
-        version = {} if kind.version is None else {"version": kind.version}
-        overrides = {"name": f"miniature {name}", **version, "resolutions": RESOLUTIONS}
-        (unfinished / OVERRIDES_FILE).write_text(json.dumps(overrides, indent=2) + "\n", encoding="utf-8")
+        save_miniature(KINDS[name].build(), name, unfinished)
+
+
+def save_miniature(pipeline: DiffusionPipeline, name: str, folder: Path) -> None:
+    """Write a miniature that was built, with what its folder says beside its components.
+
+    Args:
+        pipeline: The miniature.
+        name: As `write_miniature` takes it.
+        folder: Where to.
+    """
+    pipeline.save_pretrained(folder)
+    version = KINDS[name].version
+    overrides = {
+        "name": f"miniature {name}",
+        **({} if version is None else {"version": version}),
+        "resolutions": RESOLUTIONS,
+    }
+    (folder / OVERRIDES_FILE).write_text(json.dumps(overrides, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -167,7 +182,7 @@ class _Kind:
         version: Which of the family's versions it is.
     """
 
-    build: Callable[[], Any]
+    build: Callable[[], DiffusionPipeline]
     version: str | None = None
 
 

@@ -13,15 +13,14 @@ from torch import Tensor, nn
 from ltx_trainer import world
 from ltx_trainer.artifacts import Role
 from ltx_trainer.conditions import Terms
-from ltx_trainer.conditions.streams import Latents, make_streams
+from ltx_trainer.conditions.streams import Latents
 from ltx_trainer.config import Settings
 from ltx_trainer.config.request import NEGATIVE_PROMPT
 from ltx_trainer.geometry import ClipShape, FrameSize, midpoint_times
 from ltx_trainer.media import decode_audio, decode_frames, scan_audio, scan_video
-from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
-from ltx_trainer.train.batch import Batch
-from ltx_trainer.train.step import losses_at
-from ltx_trainer.validate import Sampling, as_tokens, given_streams, sample, sampling_of, starting_noise
+from ltx_trainer.models.family import Family, VideoCodec
+from ltx_trainer.modes import MODES
+from ltx_trainer.validate import Sampling, given_streams, sample, sampling_of
 
 HELD_OUT: tuple[world.Composition, ...] = (
     ("red", "square", "left"),
@@ -38,7 +37,6 @@ HELD_OUT: tuple[world.Composition, ...] = (
 SHAPE = ClipShape(17, FrameSize(64, 64), Fraction(24))
 """Of the clips that scores are of."""
 
-LEAST_SETTINGS = {"endpoint": "fal-ai/ltx23-trainer-v2/t2v", "input": {"training_data_url": "clips.zip"}}
 
 OUTPUT_RATE_HZ = 48000
 
@@ -153,27 +151,35 @@ def make(
     for index, start in enumerate(range(0, len(prompt["video"]), batch_size)):
         part = slice(start, start + batch_size)
         own = {stream: embeddings[part] for stream, embeddings in prompt.items()}
-        away = {stream: embeddings.expand(len(own[stream]), -1, -1) for stream, embeddings in negative.items()}
+        away = {name: value.expand(len(own[name]), *value.shape[1:]) for name, value in negative.items()}
         given = None if first_frames is None else first_frames[part]
         seeded = replace(sampling, seed=sampling.seed + index)
         terms = terms_for(shape)
-        streams = given_streams(family, terms, latents_of({}, given), len(own["video"]), with_audio=True)
+        streams = given_streams(
+            family, terms, latents_of({}, given), len(own["video"]), with_audio=family.facts.audio is not None
+        )
         pieces.append(sample(family, transformer, own, away, terms, streams, seeded))
     return {stream: torch.cat([piece[stream] for piece in pieces]) for stream in pieces[0]}
 
 
-def decode(latents: Mapping[str, Tensor], video: VideoCodec, audio: AudioCodec) -> list[Made]:
-    """Decode sampled latents, one clip at a time."""
-    return [
-        Made(video.decode(pictures).numpy(), audio.decode(sound).numpy(), audio.output_rate_hz)
-        for pictures, sound in zip(latents["video"], latents["audio"], strict=True)
-    ]
+def decode(family: Family, latents: Mapping[str, Tensor], device: torch.device) -> list[Made]:
+    """Decode sampled latents one clip at a time, with the decoders of the streams that there are."""
+    count = len(latents["video"])
+    samples, rate_hz = [None] * count, 0
+    with family.video_codec(device) as video:
+        frames = [video.decode(pictures).numpy() for pictures in latents["video"]]
+    if "audio" in latents:
+        with family.audio_codec(device) as audio:
+            samples, rate_hz = [audio.decode(sound).numpy() for sound in latents["audio"]], audio.output_rate_hz
+    return [Made(pictures, sound, rate_hz) for pictures, sound in zip(frames, samples, strict=True)]
 
 
 def share(made: Sequence[Made], scenes: Sequence[world.Scene]) -> dict[str, float]:
-    """Give the share of clips in which colour, shape, motion and pitch are read as the scene has them."""
+    """Give the share of clips in which colour, shape, motion and, of sound, pitch are read as the scene has them."""
     pairs = list(zip(made, scenes, strict=True))
-    return {name: sum(holds(*pair) for pair in pairs) / len(pairs) for name, holds in FOLLOWED.items()}
+    silent = any(clip.samples is None for clip in made)
+    followed = {name: holds for name, holds in FOLLOWED.items() if not (silent and name == "pitch")}
+    return {name: sum(holds(*pair) for pair in pairs) / len(pairs) for name, holds in followed.items()}
 
 
 def reconstruction(codec: VideoCodec, scenes: Sequence[world.Scene], shape: ClipShape) -> dict[str, float]:
@@ -190,7 +196,9 @@ def reconstruction(codec: VideoCodec, scenes: Sequence[world.Scene], shape: Clip
 
 def defaults(family: Family) -> Sampling:
     """Give the sampling of a preview whose settings say nothing of it."""
-    return sampling_of(Settings.model_validate(LEAST_SETTINGS), family)
+    endpoint = next(mode.endpoint for mode in MODES if mode.family == family.facts.family)
+    settings = {"endpoint": endpoint, "input": {"training_data_url": "clips.zip"}}
+    return sampling_of(Settings.model_validate(settings), family)
 
 
 def sample_captions(
@@ -203,8 +211,7 @@ def sample_captions(
     device = torch.device("cpu")
     with family.transformer(device, torch.float32) as transformer:
         latents = make(family, transformer, asked, away, shape, sampling)
-    with family.video_codec(device) as video, family.audio_codec(device) as audio:
-        return decode(latents, video, audio)
+    return decode(family, latents, device)
 
 
 def sample_held_out(
@@ -221,37 +228,6 @@ def against_others(made: Sequence[Made], scenes: Sequence[world.Scene]) -> dict[
     count = len(scenes)
     turns = [share(made, [*scenes[turn:], *scenes[:turn]]) for turn in range(1, count)]
     return {name: sum(turn[name] for turn in turns) / len(turns) for name in turns[0]}
-
-
-@torch.no_grad()
-def video_losses(
-    family: Family,
-    transformer: nn.Module,
-    clips: Mapping[str, Tensor],
-    prompt: Prompt,
-    shape: ClipShape,
-    *,
-    sigma: float,
-    seed: int,
-    first_frames: Tensor | None = None,
-) -> Tensor:
-    """Give the loss of each clip `[b]` over its generated video tokens, at one noise level and with one noise.
-
-    Args:
-        family: The base model's family.
-        transformer: The base, with an adapter or without.
-        clips: Normalised latents, video `[b c f h w]` and audio `[b c t m]`.
-        prompt: Embeddings `[b l d]` for each stream.
-        shape: Of the clips.
-        sigma: Noise level of both streams.
-        seed: Of the noise.
-        first_frames: Latents of given first frames `[b c 1 h w]`, the clips' own or others.
-    """
-    terms = terms_for(shape)
-    noise = as_tokens(starting_noise(family, terms, len(clips["video"]), seed, with_audio=True))
-    streams = make_streams(family, terms, latents_of(clips, first_frames))
-    levels = dict.fromkeys(streams, torch.full((len(clips["video"]),), sigma))
-    return losses_at(family, transformer, Batch((), streams, dict(prompt)), levels, noise)["video"]
 
 
 def edge_width(clip: Made) -> float | None:

@@ -13,17 +13,18 @@ lengths back. In the sixth one stream is always given whole, mostly without a ca
 down: only then is a tone read off the pictures. The last settles all that was learned.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
 import torch
-from diffusers import LTX2VideoTransformer3DModel
+from diffusers import ModelMixin
 from diffusers.pipelines.ltx2 import LTX2TextConnectors
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import Gemma3ForConditionalGeneration, GemmaTokenizer
+from transformers import Gemma3ForConditionalGeneration, GemmaTokenizer, T5EncoderModel, T5Tokenizer
 
 from ltx_trainer import world
 from ltx_trainer.atomic import whole_file
@@ -32,12 +33,11 @@ from ltx_trainer.config.request import NEGATIVE_PROMPT
 from ltx_trainer.diffusion import GuidanceScales, ModelStream, Stream, add_noise, flow_loss
 from ltx_trainer.geometry import ClipShape, FrameSize, num_audio_tokens
 from ltx_trainer.models.family import Family
-from ltx_trainer.models.miniature import MAX_TEXT_TOKENS
+from ltx_trainer.models.miniature_parts import MAX_TEXT_TOKENS
 from ltx_trainer.prepare.sound import PEAK
 from ltx_trainer.train.step import draw_noise, generated
-from ltx_trainer.validate import Sampling
 from miniature.parts import Recipe
-from miniature.scores import HELD_OUT, decode, held_out_scenes, latents_of, make, share, terms_for
+from miniature.scores import HELD_OUT, decode, defaults, held_out_scenes, latents_of, make, share, terms_for
 
 SIDE = 64
 NUM_SCENES = 1600
@@ -68,8 +68,6 @@ TEXT_LENGTHS = (MAX_TEXT_TOKENS,) * 12 + (32,) * 5 + (128,) * 2 + (256,)
 """As likely as they are often."""
 
 CAPTION_DROPOUT, CAPTION_DROPOUT_OF_WHOLE = 0.1, 0.8
-EMPTY_CAPTIONS = ("", NEGATIVE_PROMPT)
-"""What a dropped caption becomes: both say nothing of the clip."""
 STREAM_WEIGHTS = {"video": 1.0, "audio": 0.5}
 """Of the losses."""
 
@@ -93,6 +91,7 @@ class Stage:
         first_frame_share: Share of batches whose first frames are given.
         apart_share: Share of batches whose streams do not attend to each other.
         whole_share: Share of batches of which one stream is given whole, either as often as the other.
+        motions: Weights of the motions among pairs of twins.
 
     Raises:
         ValueError: A batch cannot be halved into scenes and their twins.
@@ -108,6 +107,7 @@ class Stage:
     first_frame_share: float = 0.2
     apart_share: float = 0.1
     whole_share: float = 0.0
+    motions: Mapping[str, float] = field(default_factory=lambda: WEIGHTS)
 
     def __post_init__(self) -> None:
         odd = [bucket.batch_size for bucket in self.buckets if bucket.batch_size % 2]
@@ -142,71 +142,142 @@ The second stage of twins has the seed of the first, so it begins with the same 
 beyond the steps, the rate does not fall to its lowest but ends on the way, where the next stage takes over.
 """
 
+ALIKE = dict.fromkeys(OPPOSITES, 1.0)
+SILENT_STAGES = (
+    Stage(
+        "transformer",
+        Recipe(2_200, 1.5e-3, horizon=3_000, warmup=100, average=0.995),
+        seed=4,
+        mean_logit=0.8,
+        apart_share=0.0,
+    ),
+    Stage("transformer-refined", Recipe(1_000, 8e-4, average=0.995), seed=5, apart_share=0.0),
+    replace(TWINS, first_frame_share=0.1, apart_share=0.0, motions=ALIKE),
+    Stage("transformer-settled", Recipe(550, 8e-4, average=0.99), seed=7, apart_share=0.0, twins=True, motions=ALIKE),
+)
+"""Those of a model without sound, whose directions are all told by the caption alone."""
+
 LOGIT_SPREAD = 1.2
+SHORT_NEGATIVE_PROMPT = "blurry, low quality, bad quality, out of focus"
+
+
+class Texts(ABC):
+    """Prompts, as the transformer reads them while it is trained.
+
+    Attributes:
+        empty: What a dropped caption becomes: nothing, or the negative prompt; both say nothing of the clip.
+    """
+
+    def __init__(self, negative: str) -> None:
+        self.empty = ("", negative)
+        self._states: dict[str, Tensor] = {}
+
+    @property
+    def trained(self) -> nn.Module | None:
+        """What is trained with the transformer; None if nothing is."""
+        return None
+
+    @abstractmethod
+    def prompt(self, texts: Sequence[str], length: int, device: torch.device) -> dict[str, Tensor]:
+        """Give what `Family.predict` reads of texts `[b l d]`, padded to a length where that changes anything."""
+
+    @torch.no_grad()
+    def states(self, text: str) -> Tensor:
+        """Give the hidden states of a text `[k s]`, by the frozen language model."""
+        if text not in self._states:
+            # As the engine computes them, whoever asks.
+            with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+                self._states[text] = self._encode(text)
+        return self._states[text]
+
+    @abstractmethod
+    def _encode(self, text: str) -> Tensor: ...
+
+
+class Ltx2Texts(Texts):
+    """Hidden states of all layers side by side, which connectors turn into the embeddings of both streams."""
+
+    def __init__(
+        self, encoder: Gemma3ForConditionalGeneration, tokenizer: GemmaTokenizer, connectors: LTX2TextConnectors
+    ) -> None:
+        super().__init__(NEGATIVE_PROMPT)
+        self._encoder = encoder
+        self._tokenizer = tokenizer
+        self._connectors = connectors
+
+    @property
+    def trained(self) -> nn.Module:
+        """The connectors."""
+        return self._connectors
+
+    def _encode(self, text: str) -> Tensor:
+        ids = self._tokenizer(text, return_tensors="pt", truncation=True, max_length=max(TEXT_LENGTHS)).input_ids
+        output = self._encoder(input_ids=ids, output_hidden_states=True, logits_to_keep=1)
+        return torch.stack(output.hidden_states, dim=-1).flatten(2)[0]
+
+    def prompt(self, texts: Sequence[str], length: int, device: torch.device) -> dict[str, Tensor]:
+        """Give the embeddings of both streams; padding becomes registers."""
+        rows = [self.states(text)[:length] for text in texts]
+        padded = torch.stack([functional.pad(row, (0, 0, length - len(row), 0)) for row in rows]).to(device)
+        lengths = torch.tensor([len(row) for row in rows], device=device)
+        mask = torch.arange(length, device=device)[None] >= length - lengths[:, None]
+        video, audio, _ = self._connectors(padded, mask.long(), padding_side="left")
+        return {"video": video, "audio": audio}
+
+
+class T5Texts(Texts):
+    """Last hidden states, and which of them are text: padding is not read, so its length does not matter."""
+
+    def __init__(self, encoder: T5EncoderModel, tokenizer: T5Tokenizer) -> None:
+        super().__init__(SHORT_NEGATIVE_PROMPT)
+        self._encoder = encoder
+        self._tokenizer = tokenizer
+
+    def _encode(self, text: str) -> Tensor:
+        ids = self._tokenizer(text, return_tensors="pt", truncation=True, max_length=MAX_TEXT_TOKENS).input_ids
+        return self._encoder(input_ids=ids)[0][0]
+
+    def prompt(self, texts: Sequence[str], length: int, device: torch.device) -> dict[str, Tensor]:
+        """Give the embeddings and their mask, as long as the longest text."""
+        del length
+        rows = [self.states(text) for text in texts]
+        longest = max(map(len, rows))
+        padded = torch.stack([functional.pad(row, (0, 0, 0, longest - len(row))) for row in rows])
+        mask = torch.arange(longest)[None] < torch.tensor([len(row) for row in rows])[:, None]
+        return {"video": padded.to(device), "mask": mask.to(device)}
 
 
 class Trained(nn.Module):
     """What is trained together."""
 
-    def __init__(self, transformer: LTX2VideoTransformer3DModel, connectors: LTX2TextConnectors) -> None:
+    def __init__(self, transformer: ModelMixin, texts: Texts) -> None:
         super().__init__()
         self.transformer = transformer
-        self.connectors = connectors
-
-
-class Texts:
-    """The hidden states of texts `[k s]` by the frozen language model, and prompts of them at any padded length."""
-
-    def __init__(self, encoder: Gemma3ForConditionalGeneration, tokenizer: GemmaTokenizer) -> None:
-        self._encoder = encoder
-        self._tokenizer = tokenizer
-        self._states: dict[str, Tensor] = {}
-
-    @torch.no_grad()
-    def states(self, text: str) -> Tensor:
-        """Give the hidden states of all layers side by side."""
-        if text not in self._states:
-            ids = self._tokenizer(text, return_tensors="pt", truncation=True, max_length=max(TEXT_LENGTHS)).input_ids
-            # As the engine computes them, whoever asks.
-            with torch.autocast(self._encoder.device.type, enabled=False):
-                output = self._encoder(input_ids=ids, output_hidden_states=True, logits_to_keep=1)
-            self._states[text] = torch.stack(output.hidden_states, dim=-1).flatten(2)[0]
-        return self._states[text]
-
-    def prompt(self, connectors: nn.Module, texts: Sequence[str], length: int) -> dict[str, Tensor]:
-        """Give the embeddings `[b l d]` of both streams."""
-        device = next(connectors.parameters()).device
-        rows = [self.states(text)[:length] for text in texts]
-        padded = torch.stack([functional.pad(row, (0, 0, length - len(row), 0)) for row in rows]).to(device)
-        lengths = torch.tensor([len(row) for row in rows], device=device)
-        mask = torch.arange(length, device=device)[None] >= length - lengths[:, None]
-        video, audio, _ = connectors(padded, mask.long(), padding_side="left")
-        return {"video": video, "audio": audio}
+        self.connectors = texts.trained
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Encoded scenes of one bucket: latents of pictures `[n c f h w]` and of sounds `[n c t m]`."""
+    """Encoded scenes of one bucket by stream: latents of pictures `[n c f h w]`, and of sounds `[n c t m]` if any."""
 
     bucket: Bucket
-    video: Tensor
-    audio: Tensor
+    clips: Mapping[str, Tensor]
 
 
 def encode(family: Family, scenes: Sequence[world.Scene], bucket: Bucket, device: torch.device) -> Pool:
     """Draw, sing and encode scenes as the engine does."""
     shape, facts = bucket.shape, family.facts.audio
-    assert facts is not None
-    num_tokens = num_audio_tokens(shape.duration_seconds, facts.tokens_per_second)
-    num_samples = round(bucket.num_frames / bucket.frame_rate * facts.rate_hz)
     with family.video_codec(device) as codec:
         frames = (world.render(scene, SIDE, SIDE, bucket.num_frames) for scene in scenes)
-        video = torch.stack([codec.encode(torch.from_numpy(clip)) for clip in frames])
-    with family.audio_codec(device) as codec:
-        sounds = (world.sing(scene, num_samples, facts.rate_hz) for scene in scenes)
-        loud = (torch.from_numpy(sound * (PEAK / abs(sound).max())) for sound in sounds)
-        audio = torch.stack([codec.encode(sound, num_tokens) for sound in loud])
-    return Pool(bucket, video, audio)
+        clips = {"video": torch.stack([codec.encode(torch.from_numpy(clip)) for clip in frames])}
+    if facts is not None:
+        num_tokens = num_audio_tokens(shape.duration_seconds, facts.tokens_per_second)
+        num_samples = round(bucket.num_frames / bucket.frame_rate * facts.rate_hz)
+        with family.audio_codec(device) as codec:
+            sounds = (world.sing(scene, num_samples, facts.rate_hz) for scene in scenes)
+            loud = (torch.from_numpy(sound * (PEAK / abs(sound).max())) for sound in sounds)
+            clips["audio"] = torch.stack([codec.encode(sound, num_tokens) for sound in loud])
+    return Pool(bucket, clips)
 
 
 def encode_pools(family: Family, scenes: Sequence[world.Scene], kept: Path, device: torch.device) -> list[Pool]:
@@ -221,9 +292,9 @@ def encode_pools(family: Family, scenes: Sequence[world.Scene], kept: Path, devi
     if not kept.exists():
         pools = [encode(family, scenes, bucket, device) for bucket in BUCKETS]
         with whole_file(kept) as unfinished:
-            torch.save([(pool.video, pool.audio) for pool in pools], unfinished)
-    tensors = torch.load(kept, weights_only=True, map_location="cpu")
-    return [Pool(bucket, *pair) for bucket, pair in zip(BUCKETS, tensors, strict=True)]
+            torch.save([pool.clips for pool in pools], unfinished)
+    found = torch.load(kept, weights_only=True, map_location="cpu")
+    return [Pool(bucket, clips) for bucket, clips in zip(BUCKETS, found, strict=True)]
 
 
 def draw_trained_scenes(seed: int, *, twins: bool) -> list[world.Scene]:
@@ -240,13 +311,13 @@ def measure(family: Family, trained: Trained, texts: Texts, count: int = 16) -> 
     """Sample held-out compositions in a hurry, and say how much of them can be read."""
     device = next(trained.parameters()).device
     scenes = held_out_scenes(count, WATCHED_SEED)
-    prompt = texts.prompt(trained.connectors, [world.caption(scene, 0) for scene in scenes], MAX_TEXT_TOKENS)
-    negative = texts.prompt(trained.connectors, [NEGATIVE_PROMPT], MAX_TEXT_TOKENS)
+    prompt = texts.prompt([world.caption(scene, 0) for scene in scenes], MAX_TEXT_TOKENS, device)
+    negative = texts.prompt(texts.empty[1:], MAX_TEXT_TOKENS, device)
     scales = GuidanceScales(cfg=3.0, stg=0.0, modality=1.0, rescale=0.0)
-    sampling = Sampling(num_steps=12, seed=0, scales={"video": scales, "audio": scales}, stg_blocks=())
+    streams = defaults(family).scales
+    sampling = replace(defaults(family), num_steps=12, seed=0, scales=dict.fromkeys(streams, scales), stg_blocks=())
     latents = make(family, trained.transformer, prompt, negative, BUCKETS[0].shape, sampling)
-    with family.video_codec(device) as video, family.audio_codec(device) as audio:
-        return share(decode(latents, video, audio), scenes)
+    return share(decode(family, latents, device), scenes)
 
 
 @dataclass(frozen=True)
@@ -301,7 +372,7 @@ class Loss:
         noise = {name: value.to(device) for name, value in drawn.noise.items()}
         streams = {name: stream.to(device) for name, stream in drawn.streams.items()}
         with torch.autocast(device.type, torch.bfloat16):
-            prompt = self._texts.prompt(self._trained.connectors, drawn.captions, drawn.length)
+            prompt = self._texts.prompt(drawn.captions, drawn.length, device)
             seen = {name: add_noise(stream, noise[name], drawn.sigma.to(device)) for name, stream in streams.items()}
             if not drawn.given:
                 seen = {name: _with_one_timestep(stream) for name, stream in seen.items()}
@@ -321,7 +392,7 @@ class Loss:
         pool = self._pools[int(torch.multinomial(self._weights, 1, generator=generator))]
         size, copies = pool.bucket.batch_size, 2 if self._stage.twins else 1
         whole = self._whole(generator)
-        chosen = self._choose(size // copies, WEIGHTS_OF_WHOLE if whole else WEIGHTS, generator)
+        chosen = self._choose(size // copies, WEIGHTS_OF_WHOLE if whole else self._stage.motions, generator)
         wordings = torch.randint(len(world.WORDINGS), (size // copies,), generator=generator).repeat(copies)
         dropout = CAPTION_DROPOUT_OF_WHOLE if whole else CAPTION_DROPOUT
         dropped = torch.rand(size, generator=generator) < dropout
@@ -332,10 +403,10 @@ class Loss:
         logits = self._stage.mean_logit + LOGIT_SPREAD * torch.randn(size // copies, generator=generator)
         sigma = torch.sigmoid(logits).repeat(copies)
         captions = [
-            EMPTY_CAPTIONS[index % 2] if drop else world.caption(self._scenes[index], wording)
+            self._texts.empty[index % 2] if drop else world.caption(self._scenes[index], wording)
             for index, wording, drop in zip(chosen.tolist(), wordings.tolist(), dropped.tolist(), strict=True)
         ]
-        clips = {"video": pool.video[chosen], "audio": pool.audio[chosen]}
+        clips = {name: latents[chosen] for name, latents in pool.clips.items()}
         first_frames = clips["video"][:, :, :1] if given else None
         streams = make_streams(self._family, terms, latents_of(clips, first_frames))
         noise = {
