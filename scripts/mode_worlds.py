@@ -135,14 +135,16 @@ class Lesson:
             return file
         num_frames = self.fields.get("conditioning_frames")
         seconds = num_frames / FRAME_RATE if isinstance(num_frames, int) else GIVEN_SECONDS
-        frames, samples = file.frames, file.samples
-        if Condition.PREFIX in conditions:
-            frames = frames if frames is None else frames[:num_frames]
-            samples = samples if samples is None else samples[:, : round(seconds * RATE_HZ)]
-        else:
-            frames = frames if frames is None else frames[-num_frames:]
-            samples = samples if samples is None else samples[:, -round(seconds * RATE_HZ) :]
-        return replace(file, frames=frames, samples=samples)
+
+        def cut(whole: np.ndarray, count: int, axis: int) -> np.ndarray:
+            begin = 0 if Condition.PREFIX in conditions else whole.shape[axis] - count
+            return whole.take(range(begin, begin + count), axis)
+
+        return replace(
+            file,
+            frames=None if file.frames is None else cut(file.frames, round(seconds * FRAME_RATE), 0),
+            samples=None if file.samples is None else cut(file.samples, round(seconds * RATE_HZ), 1),
+        )
 
 
 def request_of(lesson: Lesson, archive: Path, items: Sequence[Mapping[str, object]]) -> dict[str, object]:
@@ -332,6 +334,15 @@ def _goes_on(begin: int, end: int) -> Judge:
     return judge
 
 
+def _turns_orange(example: Example, made: Made) -> bool:
+    """Tell whether a shape is orange at its end, where the target's is."""
+    assert made.frames is not None, "asked of a mode with pictures"
+    assert example.target.frames is not None, "asked of a mode with pictures"
+    orange = np.array(world.COLOURS[world.ZORP_COLOUR])
+    inside = np.abs(example.target.frames[-1] / 255 - orange).max(-1) < ALIKE
+    return bool(np.abs(np.median(made.frames[-1][inside], 0) / 255 - orange).max() < ALIKE)
+
+
 def _beats(_: Example, made: Made) -> bool:
     return made.sound.beats
 
@@ -379,7 +390,13 @@ def _v2v_masked(scene: world.Scene) -> Example:
 
 
 def _inpaint(scene: world.Scene) -> Example:
-    return Example(scene, VAGUE, {Role.TARGET: film(scene), Role.MASK: _white(_half_ahead(scene))})
+    """Let the shape turn orange where it moves into the masked half."""
+    ahead = _half_ahead(scene)
+    frames, orange = film(scene).frames, film(_orange(scene)).frames
+    assert frames is not None, "a film has pictures"
+    assert orange is not None, "a film has pictures"
+    target = np.where(ahead[None, ..., None], orange, frames)
+    return Example(scene, VAGUE, {Role.TARGET: File(target), Role.MASK: _white(ahead)})
 
 
 def _outpaint(scene: world.Scene) -> Example:
@@ -460,7 +477,10 @@ LESSONS: tuple[Lesson, ...] = (
     _lesson("v2v", _v2v, _EDITED, "an orange shape goes the way of the reference's", first_frame_conditioning_p=0.1),
     _lesson("v2v-masked", _v2v_masked, _EDITED, "an orange shape goes the way of the reference's"),
     _lesson(
-        "inpaint", _inpaint, _all_of(is_coloured, follows), "the shape goes on into the masked half, in its colour"
+        "inpaint",
+        _inpaint,
+        _all_of(_turns_orange, follows),
+        "the shape goes on into the masked half, and is orange there",
     ),
     _lesson(
         "outpaint",
