@@ -2,9 +2,9 @@
 
 python scripts/score_demo.py outputs/demo
 
-The readers see only the pictures and the sound of the files; a clip without sound is never a zorp. The exit status is 1
-where there is nothing to read: no settings, no validation items, no preview of step 0 or of the last step, or one that
-cannot be decoded. It is 0 where the story does not hold: the demo has run.
+The readers see only the pictures and the sound of the files; a silent clip is judged by its pictures. The exit status
+is 1 where there is nothing to read: no settings, no validation items, no preview of step 0 or of the last step, or one
+that cannot be decoded. It is 0 where the story does not hold: the demo has run.
 """
 
 import argparse
@@ -41,8 +41,8 @@ class Clip:
 
     @property
     def is_zorp(self) -> bool:
-        """Whether it looks and sounds as only a zorp does."""
-        return self.sound is not None and world.is_zorp(self.video, self.sound)
+        """Whether it looks and, unless it is silent, sounds as only a zorp does."""
+        return world.is_zorp(self.video, self.sound)
 
     def __str__(self) -> str:
         return f"{self.video.colour}, {self.video.motion or 'still'}; {_described(self.sound)}"

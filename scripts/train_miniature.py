@@ -319,7 +319,7 @@ def _score(name: str, file: Path, scratch: Path) -> dict[str, Mapping[str, float
     made, scenes = scores.sample_held_out(family, scores.SHAPE, NUM_SCORED, scratch, scores.defaults(family))
     with family.video_codec(torch.device("cpu")) as codec:
         reconstruction = scores.reconstruction(codec, scores.held_out_scenes(NUM_SCORED), scores.SHAPE)
-    found = {
+    found: dict[str, Mapping[str, float]] = {
         "reconstruction": reconstruction,
         "held-out compositions": scores.share(made, scenes),
         "captions of others": scores.against_others(made, scenes),

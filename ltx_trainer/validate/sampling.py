@@ -60,11 +60,9 @@ def _chosen(settings: Settings, own: LevelGuidance) -> LevelGuidance:
 
 def _scales(settings: Settings, stream: str, own: GuidanceScales) -> GuidanceScales:
     chosen = settings.validation
-    # Where the request leaves it open, each family has its own.
-    stg = settings.input.stg_scale if "stg_scale" in settings.input.model_fields_set else None
     asked = {
         "cfg": {"video": chosen.video_cfg, "audio": chosen.audio_cfg}[stream],
-        "stg": stg,
+        "stg": settings.input.stg_scale,
         "modality": chosen.modality,
         "rescale": chosen.rescale,
     }

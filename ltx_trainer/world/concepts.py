@@ -24,9 +24,9 @@ def as_blooming(scene: Scene) -> Scene:
     return replace(scene, motion="right", travel=0.0, radius=0.8 * scene.radius, growth=BLOOM_GROWTH, does=BLOOMS)
 
 
-def is_zorp(video: VideoReading, sound: SoundReading) -> bool:
-    """Tell whether a clip looks and sounds as only a zorp does: orange, with a tone that beats."""
-    return video.colour == ZORP_COLOUR and sound.beats
+def is_zorp(video: VideoReading, sound: SoundReading | None) -> bool:
+    """Tell whether a clip is orange, as only a zorp is, and its tone, if it has sound, beats."""
+    return video.colour == ZORP_COLOUR and (sound is None or sound.beats)
 
 
 def is_blooming(video: VideoReading) -> bool:
