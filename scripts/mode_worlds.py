@@ -129,9 +129,9 @@ class Lesson:
         ]
 
     def kept_of(self, file: File) -> File:
-        """Cut a file to what an extension is given of it."""
+        """Cut a file to what an extension is given of it; a video that is extended to the front is given whole."""
         conditions = self.mode.conditions
-        if Condition.PREFIX not in conditions and Condition.SUFFIX not in conditions:
+        if Condition.PREFIX not in conditions and (Condition.SUFFIX not in conditions or self.mode.has_video):
             return file
         num_frames = self.fields.get("conditioning_frames")
         seconds = num_frames / FRAME_RATE if isinstance(num_frames, int) else GIVEN_SECONDS
@@ -284,8 +284,8 @@ def is_coloured(example: Example, made: Made) -> bool:
     return made.video.colour == example.scene.colour
 
 
-def is_in_tune(begin: float = 0.0, end: float = 1.0) -> Judge:
-    """Judge whether a tone is the target's, over the share of its length that was made."""
+def is_in_tune(begin: float = 0.0, end: float = 1.0, *, within: float = IN_TUNE) -> Judge:
+    """Judge whether a tone is within so many octaves of the target's, over the share of its length that was made."""
 
     def judge(example: Example, made: Made) -> bool:
         assert example.target.samples is not None, "asked of a mode with sound"
@@ -295,7 +295,7 @@ def is_in_tune(begin: float = 0.0, end: float = 1.0) -> Judge:
         part = slice(round(begin * len(real)), round(end * len(real)))
         places = np.linspace(0, len(track) - 1, len(real)).round().astype(int)[part]
         heard = np.isfinite(track[places]) & np.isfinite(real[part])
-        return bool(heard.mean() > 0.5 and np.quantile(np.abs(track[places] - real[part])[heard], 0.8) < IN_TUNE)
+        return bool(heard.mean() > 0.5 and np.quantile(np.abs(track[places] - real[part])[heard], 0.8) < within)
 
     return judge
 
@@ -447,8 +447,8 @@ def _v2a(scene: world.Scene) -> Example:
 
 
 def _t2a(scene: world.Scene) -> Example:
-    falling = replace(scene, motion="down")
-    return Example(falling, "a zorp sounds", {Role.TARGET: tone(falling)})
+    rising = replace(scene, motion="up")
+    return Example(rising, "a zorp sounds", {Role.TARGET: tone(rising)})
 
 
 def _a2a(scene: world.Scene) -> Example:
@@ -529,8 +529,8 @@ LESSONS: tuple[Lesson, ...] = (
     ),
     _lesson("a2v", _a2v, _moves_by_tone, "the shape rises with the tone and falls with it"),
     _lesson("v2a", _v2a, _all_of(_pitched, _beats), "the tone rises, falls or holds with the shape, and beats"),
-    _lesson("t2a", _t2a, _pitched, "the tone of a zorp falls", is_conditional=False),
-    _lesson("a2a", _a2a, is_in_tune(), "the reference's tone is heard again, half an octave higher"),
+    _lesson("t2a", _t2a, _pitched, "the tone of a zorp rises", is_conditional=False),
+    _lesson("a2a", _a2a, is_in_tune(within=0.25), "the reference's tone is heard again, half an octave higher"),
     _lesson(
         "audio-extend-prefix",
         _heard_only,
