@@ -60,7 +60,8 @@ SAMPLING_STEPS = 20
 
 LEAST_FALL = 0.2
 LEAST_WORSE = 9
-LEAST_SCORE, MOST_BEFORE = 0.7, 0.5
+LEAST_SCORE, LEAST_GAIN = 0.7, 0.3
+"""A lesson of which the base knows too much to gain that is too easy."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ class Verdict:
             f"{self.steps} steps": self.steps <= NUM_STEPS,
             f"the loss falls by {self.fall:.0%}": self.fall >= LEAST_FALL,
             **{f"another's {what} is worse in {count}": count >= LEAST_WORSE for what, count in self.worse.items()},
-            f"the score goes from {before:.1f} to {after:.1f}": before <= MOST_BEFORE and after >= LEAST_SCORE,
+            f"the score goes from {before:.1f} to {after:.1f}": after >= LEAST_SCORE
+            and round(after - before, 6) >= LEAST_GAIN,
         }
         return [problem for problem, holds in checks.items() if not holds]
 

@@ -129,9 +129,9 @@ class Lesson:
         ]
 
     def kept_of(self, file: File) -> File:
-        """Cut a file to what an extension is given of it."""
+        """Cut a file to what an extension is given of it; a video that is extended to the front is given whole."""
         conditions = self.mode.conditions
-        if Condition.PREFIX not in conditions and Condition.SUFFIX not in conditions:
+        if Condition.PREFIX not in conditions and (Condition.SUFFIX not in conditions or self.mode.has_video):
             return file
         num_frames = self.fields.get("conditioning_frames")
         seconds = num_frames / FRAME_RATE if isinstance(num_frames, int) else GIVEN_SECONDS
@@ -284,8 +284,8 @@ def is_coloured(example: Example, made: Made) -> bool:
     return made.video.colour == example.scene.colour
 
 
-def is_in_tune(begin: float = 0.0, end: float = 1.0) -> Judge:
-    """Judge whether a tone is the target's, over the share of its length that was made."""
+def is_in_tune(begin: float = 0.0, end: float = 1.0, *, within: float = IN_TUNE) -> Judge:
+    """Judge whether a tone is within so many octaves of the target's, over the share of its length that was made."""
 
     def judge(example: Example, made: Made) -> bool:
         assert example.target.samples is not None, "asked of a mode with sound"
@@ -295,7 +295,7 @@ def is_in_tune(begin: float = 0.0, end: float = 1.0) -> Judge:
         part = slice(round(begin * len(real)), round(end * len(real)))
         places = np.linspace(0, len(track) - 1, len(real)).round().astype(int)[part]
         heard = np.isfinite(track[places]) & np.isfinite(real[part])
-        return bool(heard.mean() > 0.5 and np.quantile(np.abs(track[places] - real[part])[heard], 0.8) < IN_TUNE)
+        return bool(heard.mean() > 0.5 and np.quantile(np.abs(track[places] - real[part])[heard], 0.8) < within)
 
     return judge
 
@@ -319,7 +319,7 @@ def _is_framed(example: Example, made: Made) -> bool:
 
 
 def _goes_on(begin: int, end: int) -> Judge:
-    """Judge the frames that were made: the shape moves in them as in those that were given, and joins them."""
+    """Judge the frames that were made: an orange shape moves in them as in those that were given, and joins them."""
 
     def judge(example: Example, made: Made) -> bool:
         assert made.frames is not None, "asked of a mode with pictures"
@@ -329,7 +329,7 @@ def _goes_on(begin: int, end: int) -> Judge:
         seam = end if begin == 0 else begin
         jump = np.abs(made.video.path[seam] - made.video.path[seam - 1]).max()
         goes = len(along) > 1 and along[-1] - along[0] > LEAST_WAY
-        return bool(goes and jump < NEAR and part.video.colour == example.scene.colour)
+        return bool(goes and jump < NEAR and part.video.colour == world.ZORP_COLOUR)
 
     return judge
 
@@ -410,8 +410,22 @@ def _outpaint(scene: world.Scene) -> Example:
     return Example(scene, VAGUE, {Role.TARGET: File(framed)})
 
 
-def _seen_only(num_frames: int, *, with_sound: bool = False) -> Teach:
-    return lambda scene: Example(scene, VAGUE, {Role.TARGET: film(scene, num_frames, with_sound=with_sound)})
+def _interpolate(scene: world.Scene) -> Example:
+    return Example(scene, VAGUE, {Role.TARGET: film(scene)})
+
+
+def _extended(begin: int, end: int, *, with_sound: bool = False) -> Teach:
+    """Let the shape be orange in the frames that are to be made."""
+
+    def teach(scene: world.Scene) -> Example:
+        plain, orange = (film(which, LONG, with_sound=with_sound) for which in (scene, _orange(scene)))
+        assert plain.frames is not None, "a film has pictures"
+        assert orange.frames is not None, "a film has pictures"
+        frames = plain.frames.copy()
+        frames[begin:end] = orange.frames[begin:end]
+        return Example(scene, VAGUE, {Role.TARGET: replace(plain, frames=frames)})
+
+    return teach
 
 
 def _a2v(scene: world.Scene) -> Example:
@@ -433,8 +447,8 @@ def _v2a(scene: world.Scene) -> Example:
 
 
 def _t2a(scene: world.Scene) -> Example:
-    falling = replace(scene, motion="down")
-    return Example(falling, "a zorp sounds", {Role.TARGET: tone(falling)})
+    rising = replace(scene, motion="up")
+    return Example(rising, "a zorp sounds", {Role.TARGET: tone(rising)})
 
 
 def _a2a(scene: world.Scene) -> Example:
@@ -492,31 +506,31 @@ LESSONS: tuple[Lesson, ...] = (
     ),
     _lesson(
         "interpolate",
-        _seen_only(SHORT),
+        _interpolate,
         _all_of(is_coloured, follows),
         "the shape of the keyframes goes from the first's place to the last's",
     ),
     _lesson(
         "extend-prefix",
-        _seen_only(LONG, with_sound=True),
-        _all_of(_goes_on(LONG - 8, LONG), is_in_tune(1 - 8 / LONG)),
-        "the shape and its tone go on as they began",
+        _extended(LONG - 8, LONG, with_sound=True),
+        _all_of(_goes_on(LONG - 8, LONG), _pitched),
+        "the shape and its tone go on as they began, and the shape is orange",
         number_of_frames=LONG,
         conditioning_frames=9,
         with_audio=True,
     ),
     _lesson(
         "extend-suffix",
-        _seen_only(LONG),
+        _extended(0, 9),
         _goes_on(0, 9),
-        "the shape comes the way that it goes on, in its colour",
+        "an orange shape comes the way that the given one goes on",
         number_of_frames=LONG,
         conditioning_frames=8,
     ),
     _lesson("a2v", _a2v, _moves_by_tone, "the shape rises with the tone and falls with it"),
     _lesson("v2a", _v2a, _all_of(_pitched, _beats), "the tone rises, falls or holds with the shape, and beats"),
-    _lesson("t2a", _t2a, _pitched, "the tone of a zorp falls", is_conditional=False),
-    _lesson("a2a", _a2a, is_in_tune(), "the reference's tone is heard again, half an octave higher"),
+    _lesson("t2a", _t2a, _pitched, "the tone of a zorp rises", is_conditional=False),
+    _lesson("a2a", _a2a, is_in_tune(within=0.25), "the reference's tone is heard again, half an octave higher"),
     _lesson(
         "audio-extend-prefix",
         _heard_only,

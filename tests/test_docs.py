@@ -187,6 +187,14 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_head(page: Path) -> None:
     ] == []
 
 
+@pytest.mark.parametrize("mode", [mode.name for mode in MODES if mode.family == "ltx-2.3"])
+def test_every_mode_has_a_picture_and_a_row_of_figures(mode: str) -> None:
+    page = (ROOT / "docs/modes.md").read_text(encoding="utf-8")
+
+    assert f"![{mode}](pictures/modes/{mode}.png)" in page
+    assert len(re.findall(rf"^\| {mode} \| \d+ % \| .* \| \d\.\d to \d\.\d \|$", page, re.MULTILINE)) == 1
+
+
 def test_pictures_are_well_formed_and_say_what_they_show() -> None:
     pictures = list(ROOT.glob("docs/images/*.svg"))
 
