@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +26,7 @@ from ltx_trainer.models.miniature import write_miniature
 from ltx_trainer.pipeline import Space, look
 from ltx_trainer.processes import make_accelerator
 from ltx_trainer.report import track
+from tests.families import ENDPOINTS, LTX23
 
 
 class ClipWriter(Protocol):
@@ -93,11 +95,34 @@ def command() -> Command:
 
 
 @pytest.fixture(scope="session")
-def miniature_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def family_name(request: pytest.FixtureRequest) -> str:
+    """LTX-2.3, unless a test is marked with `both_families`."""
+    return getattr(request, "param", LTX23)
+
+
+@pytest.fixture(scope="session")
+def endpoint(family_name: str) -> str:
+    """Text to video in this family."""
+    return ENDPOINTS[family_name]
+
+
+@pytest.fixture(scope="session")
+def random_miniature(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Give a function that writes the random miniature of a family, once: to be read, never changed."""
+
+    @cache
+    def write(name: str) -> Path:
+        folder = tmp_path_factory.mktemp("models") / "miniature"
+        write_miniature(f"{name}-random", folder)
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def miniature_folder(random_miniature: Callable[[str], Path], family_name: str) -> Path:
     """The miniature with random weights, for what does not ask how well it draws: to be read, never changed."""
-    folder = tmp_path_factory.mktemp("models") / "miniature"
-    write_miniature("ltx-2.3-random", folder)
-    return folder
+    return random_miniature(family_name)
 
 
 @pytest.fixture(scope="session")
@@ -115,8 +140,8 @@ def own_miniature(miniature_folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def facts(miniature_folder: Path) -> ModelFacts:
-    return read_model(miniature_folder, "ltx-2.3")
+def facts(miniature_folder: Path, family_name: str) -> ModelFacts:
+    return read_model(miniature_folder, family_name)
 
 
 @pytest.fixture(scope="session")
@@ -126,7 +151,7 @@ def family(facts: ModelFacts) -> Family:
 
 @pytest.fixture(scope="session")
 def load(
-    tmp_path_factory: pytest.TempPathFactory, clip_archive: Path, miniature_folder: Path
+    tmp_path_factory: pytest.TempPathFactory, clip_archive: Path, miniature_folder: Path, endpoint: str
 ) -> Callable[..., Settings]:
     """Load settings of a tiny run, some of them changed."""
     config = tmp_path_factory.mktemp("config") / "run.yaml"
@@ -141,7 +166,6 @@ def load(
         "validation_number_of_frames": 9,
         "validation_resolution": "low",
     }
-    endpoint = "fal-ai/ltx23-trainer-v2/t2v"
     config.write_text(yaml.safe_dump({"endpoint": endpoint, "input": body, "model": {"base": str(miniature_folder)}}))
     return lambda *overrides: load_settings(config, overrides=["validation.steps=2", *overrides])
 

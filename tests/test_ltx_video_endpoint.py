@@ -1,8 +1,7 @@
-"""What the LTX-Video trainer would do with an archive: the whole way to the first weight, on a model without sound."""
+"""What the LTX-Video trainer would do with an archive: and what it makes of it on its miniature."""
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 from io import StringIO
 from pathlib import Path
@@ -15,30 +14,30 @@ from rich.console import Console
 
 from ltx_trainer.artifacts import Role
 from ltx_trainer.config import load_settings
-from ltx_trainer.models import ModelFacts
 from ltx_trainer.modes import MODES, Mode
 from ltx_trainer.pipeline import Plan, Space, Stage, look, run
+from tests.families import BOTH, ENDPOINTS, LTX_VIDEO, ltx_video_only
 
-ENDPOINT = "fal-ai/ltx-video-trainer"
+ENDPOINT = ENDPOINTS[LTX_VIDEO]
 Look = Callable[..., Plan]
 Inspect = Callable[..., str]
 
 
 @pytest.fixture
 def set_up(
-    facts: ModelFacts, tmp_path: Path, write_clip: Any, write_archive: Any, monkeypatch: pytest.MonkeyPatch
+    miniature_folder: Path, tmp_path: Path, write_clip: Any, write_archive: Any
 ) -> Callable[..., tuple[Any, Space]]:
-    """Give a function that sets a run on a clip with sound and an image up, on a model without sound."""
+    """Give a function that sets a run on a clip with sound and an image up."""
     image = tmp_path / "still.png"
     Image.new("RGB", (64, 64), "red").save(image)
     members = {"a.mp4": write_clip(tmp_path / "a.mp4"), "a.txt": "a ball", "b.png": image, "b.txt": "a wall"}
     archive = write_archive(tmp_path / "clips.zip", members)
-    monkeypatch.setattr("ltx_trainer.pipeline._read_base", lambda *_: replace(facts, audio=None))
 
     def set_up(**fields: object) -> tuple[Any, Space]:
         body = {"training_data_url": str(archive), "number_of_frames": 9, "resolution": "low", **fields}
         config = tmp_path / "run.yaml"
-        config.write_text(yaml.safe_dump({"endpoint": ENDPOINT, "input": body}))
+        model = {"base": str(miniature_folder)}
+        config.write_text(yaml.safe_dump({"endpoint": ENDPOINT, "input": body, "model": model}))
         return load_settings(config), Space(tmp_path / "out", tmp_path / "cache")
 
     return set_up
@@ -61,6 +60,7 @@ def inspect(set_up: Callable[..., tuple[Any, Space]]) -> Inspect:
     return show
 
 
+@ltx_video_only
 def test_images_and_videos_with_sound_are_trained_on_together_in_silence(
     look_at: Look, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -77,6 +77,16 @@ def test_images_and_videos_with_sound_are_trained_on_together_in_silence(
     assert [record.getMessage() for record in caplog.records].count(told) == 1
 
 
+@ltx_video_only
+def test_images_alone_are_trained_on(look_at: Look, write_archive: Any, tmp_path: Path) -> None:
+    alone = write_archive(tmp_path / "stills.zip", {"b.png": tmp_path / "still.png"})
+
+    plan = look_at(training_data_url=str(alone))
+
+    assert [clip.footage[Role.TARGET].shape.num_frames for clip in plan.clips.clips] == [1]
+
+
+@ltx_video_only
 def test_clips_and_previews_are_at_the_rate_that_is_asked_for(look_at: Look) -> None:
     plan = look_at(frame_rate=24, validation=[{"prompt": "a fox"}], validation_number_of_frames=17)
 
@@ -89,6 +99,7 @@ def test_clips_and_previews_are_at_the_rate_that_is_asked_for(look_at: Look) -> 
     assert (preview.shape.num_frames, preview.shape.frame_rate) == (17, 24)
 
 
+@ltx_video_only
 def test_scaled_videos_become_exactly_the_frame_count_at_16_a_second_and_the_unused_rate_is_told(
     look_at: Look, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -103,6 +114,7 @@ def test_scaled_videos_become_exactly_the_frame_count_at_16_a_second_and_the_unu
     assert [record.getMessage() for record in caplog.records].count(told) == 1
 
 
+@ltx_video_only
 def test_nothing_is_told_of_the_rate_where_it_is_16_or_nothing_is_scaled(
     look_at: Look, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -113,6 +125,7 @@ def test_nothing_is_told_of_the_rate_where_it_is_16_or_nothing_is_scaled(
     assert "auto_scale_input" not in caplog.text
 
 
+@ltx_video_only
 def test_an_image_of_an_item_stands_in_the_first_frame_and_without_one_nothing_is_given(
     look_at: Look, tmp_path: Path
 ) -> None:
@@ -125,6 +138,7 @@ def test_an_image_of_an_item_stands_in_the_first_frame_and_without_one_nothing_i
     assert {preview.footage[Role.START].shape.num_frames for preview in with_images} == {1}
 
 
+@ltx_video_only
 def test_inspect_says_that_it_is_silent_and_how_often_a_first_frame_is_given(inspect: Inspect) -> None:
     said = inspect(auto_scale_input=True)
 
@@ -135,8 +149,8 @@ def test_inspect_says_that_it_is_silent_and_how_often_a_first_frame_is_given(ins
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 def test_a_family_is_one_of_the_two_and_only_one_of_them_has_sound(mode: Mode) -> None:
-    assert mode.family in ("ltx-2.3", "ltx-video")
-    if mode.family == "ltx-video":
+    assert mode.family in BOTH
+    if mode.family == LTX_VIDEO:
         assert mode.audio == "absent"
         assert not [target for target in (*mode.targets, *mode.silent_targets) if "audio" in target]
         assert not [name for name in mode.fields if "audio" in name]

@@ -1,4 +1,7 @@
-"""Modes of three kinds from the command line, archive to preview: pictures, sound, and sound of given pictures."""
+"""Modes of each kind from the command line, archive to preview: pictures, sound, and sound of given pictures.
+
+Those of LTX-Video are all here.
+"""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -10,13 +13,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors import safe_open
 
 from ltx_trainer.cli import main
 from ltx_trainer.media import write_audio
-from ltx_trainer.models.family import AudioCodec, VideoCodec
+from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
 from ltx_trainer.models.ltx2 import Ltx2Family
+from ltx_trainer.models.ltx_video import LtxVideoFamily
+from ltx_trainer.modes import MODES
 from tests.conftest import ArchiveWriter, ClipWriter
+from tests.families import LTX23, LTX_VIDEO
 
 RATE_HZ = 16000
 FRAMES = {
@@ -86,7 +93,31 @@ CASES = [
         {"video", "audio"},
         ("audio_attn1", "audio_attn2", "audio_ff", "video_to_audio_attn"),
     ),
+    Case(
+        "ltx-video-trainer",
+        ("",),
+        ".mp4",
+        {**FRAMES, "validation_reverse": True},
+        "image_url",
+        "video",
+        {"all.mp4", "item-1.mp4", "input-1.mp4"},
+        {"video"},
+        ("attn1", "attn2"),
+    ),
+    Case(
+        "ltx-video/v2v",
+        ("_start", "_end"),
+        ".mp4",
+        FRAMES,
+        "reference_video_url",
+        "video",
+        {"all.mp4", "item-1.mp4", "input-1.mp4"},
+        {"video"},
+        ("attn1", "attn2", "ff"),
+    ),
 ]
+MODE_OF = {mode.name: mode for mode in MODES}
+FAMILIES: Mapping[str, type[Family]] = {LTX23: Ltx2Family, LTX_VIDEO: LtxVideoFamily}
 
 
 @pytest.fixture(scope="module")
@@ -95,29 +126,35 @@ def sources(tmp_path_factory: pytest.TempPathFactory, write_clip: ClipWriter) ->
     folder = tmp_path_factory.mktemp("sources")
     tone = 0.5 * np.sin(2 * np.pi * 300 * np.arange(RATE_HZ) / RATE_HZ)
     write_audio(folder / "sound.wav", np.tile(tone, (2, 1)).astype(np.float32), RATE_HZ)
-    return {".wav": folder / "sound.wav", ".mp4": write_clip(folder / "clip.mp4")}
+    Image.new("RGB", (64, 64), "red").save(folder / "still.png")
+    return {".wav": folder / "sound.wav", ".mp4": write_clip(folder / "clip.mp4"), ".png": folder / "still.png"}
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+def opened(family_name: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Give the codecs that were loaded, filled as a run loads them."""
     found: set[str] = set()
 
     def watch(kind: str, open_codec: Callable[..., Any]) -> Callable[..., Any]:
         @contextmanager
-        def opening(family: Ltx2Family, device: torch.device) -> Iterator[VideoCodec | AudioCodec]:
+        def opening(family: Family, device: torch.device) -> Iterator[VideoCodec | AudioCodec]:
             found.add(kind)
             with open_codec(family, device) as codec:
                 yield codec
 
         return opening
 
-    monkeypatch.setattr(Ltx2Family, "video_codec", watch("video", Ltx2Family.video_codec))
-    monkeypatch.setattr(Ltx2Family, "audio_codec", watch("audio", Ltx2Family.audio_codec))
+    family_class = FAMILIES[family_name]
+    monkeypatch.setattr(family_class, "video_codec", watch("video", family_class.video_codec))
+    monkeypatch.setattr(family_class, "audio_codec", watch("audio", family_class.audio_codec))
     return found
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.mode)
+@pytest.mark.parametrize(
+    ("family_name", "case"),
+    [pytest.param(MODE_OF[case.mode].family, case, id=case.mode) for case in CASES],
+    indirect=["family_name"],
+)
 def test_a_mode_goes_from_its_archive_to_its_result_with_its_own_codecs_alone(
     case: Case,
     sources: dict[str, Path],
@@ -128,16 +165,17 @@ def test_a_mode_goes_from_its_archive_to_its_result_with_its_own_codecs_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = sources[case.extension]
+    item = sources[".png"] if case.field == "image_url" else source
     members = {f"fox{suffix}{case.extension}": source for suffix in case.suffixes}
     request = {
         "training_data_url": str(write_archive(tmp_path / "data.zip", {**members, "fox.txt": "a fox"})),
         "rank": 8,
         "number_of_steps": 2,
-        "validation": [{"prompt": "a fox", case.field: str(source)}],
+        "validation": [{"prompt": "a fox", case.field: str(item)}],
         **case.request,
     }
     settings = {
-        "endpoint": f"fal-ai/ltx23-trainer-v2/{case.mode}",
+        "endpoint": MODE_OF[case.mode].endpoint,
         "input": request,
         "model": {"base": str(miniature_folder)},
         "validation": {"steps": 2, "interval": None},

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import resource
 import struct
 import subprocess
@@ -16,12 +17,13 @@ from PIL import Image
 
 from ltx_trainer.cli import main
 from tests.download.file_server import FileServer, Served, serving
+from tests.families import FIRST_FRAME, LTX23, LTX_VIDEO, both_families, ltx_video_only
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 UNPACKED_SIZE_IN_ENTRY = 24
 FLAGS_IN_ENTRY = 8
 CONFIG = """
-endpoint: fal-ai/ltx23-trainer-v2/{mode}
+endpoint: {endpoint}
 input:
   training_data_url: {archive}
   number_of_frames: 9
@@ -36,18 +38,52 @@ paths:
 
 
 @pytest.fixture
-def refuse(tmp_path: Path, command: Command, miniature_folder: Path) -> Callable[..., str]:
+def refuse(tmp_path: Path, command: Command, miniature_folder: Path, endpoint: str) -> Callable[..., str]:
     """Run on an archive and give the one message of the refusal."""
 
     def run(
-        archive: Path | str, *options: str, mode: str = "t2v", base: Path = miniature_folder, stage: str = "run"
+        archive: Path | str,
+        *options: str,
+        endpoint: str = endpoint,
+        base: Path = miniature_folder,
+        stage: str = "run",
     ) -> str:
         config = tmp_path / "run.yaml"
-        config.write_text(CONFIG.format(mode=mode, archive=archive, base=base, folder=tmp_path))
+        config.write_text(CONFIG.format(endpoint=endpoint, archive=archive, base=base, folder=tmp_path))
         ended = command(stage, config, *options)
         assert ended.returncode == 2, ended.stderr
         assert "Traceback" not in ended.stderr
         *_, message = ended.stderr.split("error: ")
+        return message
+
+    return run
+
+
+@pytest.fixture
+def refuse_here(
+    tmp_path: Path,
+    miniature_folder: Path,
+    endpoint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., str]:
+    """Do what `refuse` does in this process, where it takes no seconds to begin."""
+    monkeypatch.setattr("ltx_trainer.cli.handle_signals", lambda: None)
+
+    def run(
+        archive: Path | str,
+        *options: str,
+        endpoint: str = endpoint,
+        base: Path = miniature_folder,
+        stage: str = "run",
+        status: int = 2,
+    ) -> str:
+        config = tmp_path / "run.yaml"
+        config.write_text(CONFIG.format(endpoint=endpoint, archive=archive, base=base, folder=tmp_path))
+        assert main([stage, str(config), *options]) == status
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        *_, message = said.split("error: ")
         return message
 
     return run
@@ -86,26 +122,29 @@ def test_no_archive(refuse: Callable[..., str], tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out/status.json").read_text())["code"] == 2
 
 
-def test_an_archive_without_media(refuse: Callable[..., str], zipped: Callable[..., Path], tmp_path: Path) -> None:
-    message = refuse(zipped(of={"notes.pdf": b"x", "a.txt": "a caption"}))
+@both_families
+def test_an_archive_without_media(refuse_here: Callable[..., str], zipped: Callable[..., Path], tmp_path: Path) -> None:
+    message = refuse_here(zipped(of={"notes.pdf": b"x", "a.txt": "a caption"}))
 
     assert ".pdf" in message
     assert half_written(tmp_path) == []
 
 
+@both_families
 @pytest.mark.parametrize("name", ["../escape.mp4", "/etc/escape.mp4", "a/../../escape.mp4"])
 def test_a_member_that_would_leave_the_folder(
-    refuse: Callable[..., str], zipped: Callable[..., Path], clip: Path, tmp_path: Path, name: str
+    refuse_here: Callable[..., str], zipped: Callable[..., Path], clip: Path, tmp_path: Path, name: str
 ) -> None:
-    message = refuse(zipped(of={name: clip, "b.mp4": clip}))
+    message = refuse_here(zipped(of={name: clip, "b.mp4": clip}))
 
     assert "escape.mp4" in message
     assert not list(tmp_path.rglob("escape*"))
     assert half_written(tmp_path) == []
 
 
+@both_families
 def test_a_bomb_of_10_gigabytes(
-    refuse: Callable[..., str], zipped: Callable[..., Path], clip: Path, tmp_path: Path
+    refuse_here: Callable[..., str], zipped: Callable[..., Path], clip: Path, tmp_path: Path
 ) -> None:
     archive = zipped(of={"a.mp4": clip, **{f"bomb-{index}.mp4": bytes(1000) for index in range(4)}})
     content = bytearray(archive.read_bytes())
@@ -114,18 +153,19 @@ def test_a_bomb_of_10_gigabytes(
         struct.pack_into("<I", content, entry + UNPACKED_SIZE_IN_ENTRY, 2_500_000_000)
     archive.write_bytes(content)
 
-    message = refuse(archive)
+    message = refuse_here(archive)
 
     assert "as a zip bomb does" in message
     assert half_written(tmp_path) == []
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 10**6
 
 
-def test_a_truncated_archive(refuse: Callable[..., str], clip_archive: Path, tmp_path: Path) -> None:
+@both_families
+def test_a_truncated_archive(refuse_here: Callable[..., str], clip_archive: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.zip"
     cut.write_bytes(clip_archive.read_bytes()[:-200])
 
-    message = refuse(cut)
+    message = refuse_here(cut)
 
     assert "cut.zip" in message
     cut.unlink()
@@ -142,13 +182,14 @@ def test_images_mixed_with_videos(
 
 
 def test_images_only_for_i2v(refuse: Callable[..., str], zipped: Callable[..., Path], picture: Path) -> None:
-    assert "i2v" in refuse(zipped(of={"b.png": picture}), mode="i2v")
+    assert "i2v" in refuse(zipped(of={"b.png": picture}), endpoint=FIRST_FRAME[LTX23])
 
 
-def test_every_clip_too_short(refuse: Callable[..., str], clip_archive: Path) -> None:
-    message = refuse(clip_archive, "--set", "input.number_of_frames=25", stage="inspect")
+@both_families
+def test_every_clip_too_short(refuse_here: Callable[..., str], clip_archive: Path) -> None:
+    message = refuse_here(clip_archive, "--set", "input.number_of_frames=25", stage="inspect")
 
-    assert "clip-0: has 12 frames at 24 fps, 25 are needed" in message
+    assert re.search(r"clip-0: has 12 frames at 2[45] fps, 25 are needed", message)
     assert "clip-3" in message
 
 
@@ -162,13 +203,22 @@ def test_sound_that_one_file_lacks(
     assert "mute.mp4" in message
 
 
-def test_a_caption_that_is_not_utf_8(refuse: Callable[..., str], zipped: Callable[..., Path], clip: Path) -> None:
-    message = refuse(zipped(of={"a.mp4": clip, "a.txt": "caf\xe9".encode("latin-1")}))
+@ltx_video_only
+def test_sound_of_a_family_that_has_none(refuse_here: Callable[..., str], clip_archive: Path) -> None:
+    message = refuse_here(clip_archive, "--set", "input.with_audio=true")
+
+    assert "input.with_audio is not a field of fal-ai/ltx-video-trainer" in message
+
+
+@both_families
+def test_a_caption_that_is_not_utf_8(refuse_here: Callable[..., str], zipped: Callable[..., Path], clip: Path) -> None:
+    message = refuse_here(zipped(of={"a.mp4": clip, "a.txt": "caf\xe9".encode("latin-1")}))
 
     assert "a.txt" in message
     assert "UTF-8" in message
 
 
+@both_families
 @pytest.mark.parametrize(
     ("option", "answer"),
     [
@@ -182,8 +232,8 @@ def test_a_caption_that_is_not_utf_8(refuse: Callable[..., str], zipped: Callabl
         ("input.number_of_steps=true", "number, not true or false"),
     ],
 )
-def test_a_wrong_setting(refuse: Callable[..., str], clip_archive: Path, option: str, answer: str) -> None:
-    assert answer in refuse(clip_archive, "--set", option)
+def test_a_wrong_setting(refuse_here: Callable[..., str], clip_archive: Path, option: str, answer: str) -> None:
+    assert answer in refuse_here(clip_archive, "--set", option)
 
 
 def test_targets_that_a_silent_run_cannot_train(refuse: Callable[..., str], clip_archive: Path) -> None:
@@ -192,27 +242,43 @@ def test_targets_that_a_silent_run_cannot_train(refuse: Callable[..., str], clip
     assert "'audio_attn1' learns nothing in a silent run" in refuse(clip_archive, *options)
 
 
+@ltx_video_only
+def test_targets_that_a_family_has_not(refuse_here: Callable[..., str], clip_archive: Path) -> None:
+    message = refuse_here(clip_archive, "--set", "lora.targets=[attn1, audio_attn1]")
+
+    assert "LoRA target 'audio_attn1' is not known. Did you mean attn1? Known: attn1, attn2, ff." in message
+
+
+@both_families
 def test_a_config_refused_is_told_in_the_status_of_its_folder(
-    refuse: Callable[..., str], clip_archive: Path, tmp_path: Path
+    refuse_here: Callable[..., str], clip_archive: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/status.json").write_text('{"code": 0, "message": "done"}')
 
-    refuse(clip_archive, "--set", "input.rank=7")
+    refuse_here(clip_archive, "--set", "input.rank=7")
 
     assert json.loads((tmp_path / "out/status.json").read_text())["code"] == 2
 
 
-def test_a_model_without_a_component(refuse: Callable[..., str], clip_archive: Path, own_miniature: Path) -> None:
-    (own_miniature / "vocoder/config.json").unlink()
+@pytest.mark.parametrize(
+    ("family_name", "component"), [(LTX23, "vocoder"), (LTX_VIDEO, "text_encoder")], indirect=["family_name"]
+)
+def test_a_model_without_a_component(
+    refuse_here: Callable[..., str], clip_archive: Path, own_miniature: Path, component: str
+) -> None:
+    (own_miniature / component / "config.json").unlink()
 
-    assert "vocoder" in refuse(clip_archive, base=own_miniature)
+    assert component in refuse_here(clip_archive, base=own_miniature)
 
 
-def test_a_validation_image_that_is_not_there(refuse: Callable[..., str], clip_archive: Path) -> None:
+@both_families
+def test_a_validation_image_that_is_not_there(
+    refuse_here: Callable[..., str], clip_archive: Path, family_name: str
+) -> None:
     item = "input.validation=[{prompt: a fox, image_url: absent.png}]"
 
-    assert "absent.png" in refuse(clip_archive, "--set", item, mode="i2v")
+    assert "absent.png" in refuse_here(clip_archive, "--set", item, endpoint=FIRST_FRAME[family_name])
 
 
 def cpu_seconds_of_children() -> float:
@@ -221,12 +287,13 @@ def cpu_seconds_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
+@both_families
 @pytest.mark.parametrize("option", ["input.rank=7", "input.training_data_url=absent.zip"])
 def test_a_refusal_of_config_or_archive_comes_within_a_second_and_without_torch(
-    tmp_path: Path, clip_archive: Path, option: str
+    tmp_path: Path, clip_archive: Path, endpoint: str, option: str
 ) -> None:
     config = tmp_path / "run.yaml"
-    config.write_text(CONFIG.format(mode="t2v", archive=clip_archive, base="miniature", folder=tmp_path))
+    config.write_text(CONFIG.format(endpoint=endpoint, archive=clip_archive, base="miniature", folder=tmp_path))
     script = (
         "import sys; from ltx_trainer.cli import main; "
         f"code = main(['run', {str(config)!r}, '--set', {option!r}]); "
@@ -241,24 +308,24 @@ def test_a_refusal_of_config_or_archive_comes_within_a_second_and_without_torch(
     assert cpu_seconds_of_children() - before < 2
 
 
+@both_families
 def test_a_full_disk_ends_with_4_and_leaves_nothing_half_written(
-    tmp_path: Path, command: Command, clip_archive: Path, miniature_folder: Path, small_disk: Callable[[int], Path]
+    refuse_here: Callable[..., str], tmp_path: Path, clip_archive: Path, small_disk: Callable[[int], Path]
 ) -> None:
-    disk = small_disk(400)
-    config = tmp_path / "run.yaml"
-    config.write_text(CONFIG.format(mode="t2v", archive=clip_archive, base=miniature_folder, folder=tmp_path))
+    disk = small_disk(200)
 
-    ended = command("prepare", config, "--set", f"paths.cache={disk}")
+    message = refuse_here(clip_archive, "--set", f"paths.cache={disk}", stage="prepare", status=4)
 
-    assert ended.returncode == 4, ended.stderr
-    assert "No space left" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert "No space left" in message
     assert json.loads((tmp_path / "out/status.json").read_text())["code"] == 4
     assert not [path for path in disk.rglob(".*") if path.is_file() and path.name != ".lock"]
 
 
-def test_a_cache_that_cannot_be_written(refuse: Callable[..., str], clip_archive: Path, read_only_disk: Path) -> None:
-    message = refuse(clip_archive, "--set", f"paths.cache={read_only_disk / 'cache'}")
+@both_families
+def test_a_cache_that_cannot_be_written(
+    refuse_here: Callable[..., str], clip_archive: Path, read_only_disk: Path
+) -> None:
+    message = refuse_here(clip_archive, "--set", f"paths.cache={read_only_disk / 'cache'}")
 
     assert "Read-only file system. Give another folder under paths" in message
 
@@ -269,26 +336,10 @@ def server() -> Iterator[FileServer]:
         yield server
 
 
-@pytest.fixture
-def refuse_here(
-    tmp_path: Path, miniature_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., str]:
-    """Do what `refuse` does in this process, where it takes no seconds to begin."""
-    monkeypatch.setattr("ltx_trainer.cli.handle_signals", lambda: None)
-
-    def run(archive: Path | str, *options: str, mode: str = "t2v") -> str:
-        config = tmp_path / "run.yaml"
-        config.write_text(CONFIG.format(mode=mode, archive=archive, base=miniature_folder, folder=tmp_path))
-        assert main(["run", str(config), *options]) == 2
-        *_, message = capsys.readouterr().err.split("error: ")
-        return message
-
-    return run
-
-
 NEAR = ("--set", "downloads.allow_private_addresses=true")
 
 
+@both_families
 def test_an_encrypted_archive(refuse_here: Callable[..., str], clip_archive: Path, tmp_path: Path) -> None:
     content = bytearray(clip_archive.read_bytes())
     content[content.rindex(b"PK\x01\x02") + FLAGS_IN_ENTRY] |= 1
@@ -299,6 +350,7 @@ def test_an_encrypted_archive(refuse_here: Callable[..., str], clip_archive: Pat
     )
 
 
+@both_families
 def test_a_url_that_answers_with_a_page(refuse_here: Callable[..., str], server: FileServer, tmp_path: Path) -> None:
     server.files["/share/7"] = Served(b"<!DOCTYPE html><title>Sign in</title>", headers={"Content-Type": "text/html"})
 
@@ -308,6 +360,7 @@ def test_a_url_that_answers_with_a_page(refuse_here: Callable[..., str], server:
     assert not [path for path in (tmp_path / "cache/downloads").rglob("*") if path.is_file() and path.name != ".lock"]
 
 
+@both_families
 def test_a_url_that_redirects_to_a_file(
     refuse_here: Callable[..., str], server: FileServer, clip_archive: Path
 ) -> None:
@@ -316,6 +369,7 @@ def test_a_url_that_redirects_to_a_file(
     assert "only http and https are followed" in refuse_here(server.url("/a.zip"), *NEAR)
 
 
+@both_families
 def test_a_url_of_this_machine_unless_it_is_allowed(
     refuse_here: Callable[..., str], server: FileServer, clip_archive: Path
 ) -> None:
@@ -328,6 +382,7 @@ def test_a_url_of_this_machine_unless_it_is_allowed(
     assert server.asked == []
 
 
+@both_families
 def test_a_url_of_too_large_a_file(refuse_here: Callable[..., str], server: FileServer, clip_archive: Path) -> None:
     server.files["/a.zip"] = Served(clip_archive.read_bytes())
 
@@ -336,6 +391,7 @@ def test_a_url_of_too_large_a_file(refuse_here: Callable[..., str], server: File
     )
 
 
+@both_families
 def test_a_url_of_nothing_shows_no_secret_of_it(refuse_here: Callable[..., str], server: FileServer) -> None:
     message = refuse_here(server.url("/a.zip?sig=s3cret").replace("//", "//me:pa55@"), *NEAR)
 
@@ -344,29 +400,31 @@ def test_a_url_of_nothing_shows_no_secret_of_it(refuse_here: Callable[..., str],
     assert "pa55" not in message
 
 
+@both_families
 def test_a_data_uri_that_does_not_decode(refuse_here: Callable[..., str]) -> None:
     assert "does not decode as base64" in refuse_here("data:application/zip;base64,UEsFBgA*")
 
 
+@both_families
 def test_an_image_url_that_answers_with_a_page(
-    refuse_here: Callable[..., str], server: FileServer, clip_archive: Path
+    refuse_here: Callable[..., str], server: FileServer, clip_archive: Path, family_name: str
 ) -> None:
     server.files["/p.png"] = Served(b"<html><body>Sign in</body></html>")
     item = f"input.validation=[{{prompt: a fox, image_url: '{server.url('/p.png')}'}}]"
 
-    message = refuse_here(clip_archive, "--set", item, *NEAR, mode="i2v")
+    message = refuse_here(clip_archive, "--set", item, *NEAR, endpoint=FIRST_FRAME[family_name])
 
     assert f"input.validation.0.image_url: {server.url('/p.png')} answers with a web page" in message
 
 
 def test_a_url_that_stops_half_way_and_the_same_command_that_goes_on(
-    tmp_path: Path, server: FileServer, clip_archive: Path, miniature_folder: Path
+    tmp_path: Path, server: FileServer, clip_archive: Path, miniature_folder: Path, endpoint: str
 ) -> None:
     content = clip_archive.read_bytes()
     server.files["/clips.zip"] = Served(content, cuts=[1000, *[0] * 5])
     config = tmp_path / "run.yaml"
     config.write_text(
-        CONFIG.format(mode="t2v", archive=server.url("/clips.zip"), base=miniature_folder, folder=tmp_path)
+        CONFIG.format(endpoint=endpoint, archive=server.url("/clips.zip"), base=miniature_folder, folder=tmp_path)
     )
     # The waits of a real run add up to half a minute.
     script = (
@@ -386,7 +444,7 @@ def test_a_url_that_stops_half_way_and_the_same_command_that_goes_on(
 
 @pytest.mark.parametrize("kind", ["data", "folder"])
 def test_inputs_of_other_kinds_that_are_not_refused(
-    tmp_path: Path, command: Command, clip_archive: Path, miniature_folder: Path, kind: str
+    tmp_path: Path, command: Command, clip_archive: Path, miniature_folder: Path, endpoint: str, kind: str
 ) -> None:
     with zipfile.ZipFile(clip_archive) as archive:
         archive.extractall(tmp_path / "folder")
@@ -395,7 +453,7 @@ def test_inputs_of_other_kinds_that_are_not_refused(
         "folder": (tmp_path / "folder").as_uri(),
     }
     config = tmp_path / "run.yaml"
-    config.write_text(CONFIG.format(mode="t2v", archive=sources[kind], base=miniature_folder, folder=tmp_path))
+    config.write_text(CONFIG.format(endpoint=endpoint, archive=sources[kind], base=miniature_folder, folder=tmp_path))
 
     ended = command("inspect", config)
 
@@ -404,6 +462,7 @@ def test_inputs_of_other_kinds_that_are_not_refused(
         assert f"clip number {index}" in ended.stdout
 
 
+@both_families
 def test_a_folder_that_holds_the_folder_of_the_run(refuse_here: Callable[..., str], clip: Path, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(clip.read_bytes())
 

@@ -80,14 +80,14 @@ def videos(tmp_path_factory: pytest.TempPathFactory, write_clip: Any) -> Path:
 
 
 @pytest.fixture
-def make_clip(tmp_path: Path, videos: Path) -> Callable[..., Clip]:
-    """Give a function that makes a clip of video `a` or `b`, which this test may damage."""
+def make_clip(tmp_path: Path, videos: Path, family: Family) -> Callable[..., Clip]:
+    """Give a function that makes a clip of video `a` or `b`, which this test may damage; sound is the family's own."""
 
-    def make(name: str = "a", **facts: Any) -> Clip:
+    def make(name: str = "a", *, with_sound: bool = False, **facts: Any) -> Clip:
         path = tmp_path / f"{name}.mp4"
         if not path.exists():
             shutil.copy(videos / path.name, path)
-        return clip_of(path, **facts)
+        return clip_of(path, with_sound=with_sound and family.facts.audio is not None, **facts)
 
     return make
 
@@ -112,7 +112,7 @@ def fill(cache_folder: Path, family: Family) -> Callable[..., CachedSet]:
 def filled_folder(tmp_path_factory: pytest.TempPathFactory, videos: Path, family: Family) -> Path:
     """A filled cache: to be copied, never changed."""
     folder = tmp_path_factory.mktemp("filled")
-    fill_of(family, folder, clip_of(videos / "a.mp4", with_sound=True))
+    fill_of(family, folder, clip_of(videos / "a.mp4", with_sound=family.facts.audio is not None))
     return folder
 
 

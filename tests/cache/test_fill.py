@@ -33,9 +33,11 @@ from ltx_trainer.models.family import Family, open_family
 from ltx_trainer.pipeline import Space, look
 from ltx_trainer.processes import make_accelerator
 from ltx_trainer.report import track
+from tests.families import COMPONENTS, LTX23, LTX_VIDEO, STREAMS, both_families
 
 CPU = torch.device("cpu")
 SHAPE = ClipShape(5, FrameSize(64, 64), Fraction(24))
+EMBEDDINGS = {LTX23: ("video", "audio"), LTX_VIDEO: ("video", "mask")}
 
 
 def tensors_in(folder: Path) -> set[Path]:
@@ -49,7 +51,8 @@ def tensors_in(folder: Path) -> set[Path]:
 
 def files_of(example: CachedExample) -> dict[str, Path]:
     media = example.media
-    return {"video": media.video[Role.TARGET], "audio": media.audio[Role.TARGET], "prompt": example.prompt}
+    audio = {"audio": media.audio[Role.TARGET]} if media.audio else {}
+    return {"video": media.video[Role.TARGET], **audio, "prompt": example.prompt}
 
 
 def preview_of(prompt: str, **footage: Footage) -> Preview:
@@ -76,21 +79,26 @@ def still(tmp_path: Path, as_source: Callable[[Path], SourceFile]) -> Footage:
     return Footage(as_source(path), Fraction(0), Fraction(0), replace(SHAPE, num_frames=1))
 
 
+@both_families
 def test_every_tensor_has_the_shape_that_training_expects(fill: Any, make_clip: Any, family: Family) -> None:
     cached = fill(make_clip(num_frames=9, size=FrameSize(96, 64), with_sound=True))
     example, facts = cached.examples[0], family.facts
-    assert facts.audio is not None
     assert example.shape is not None
 
-    video, audio = (load_file(files_of(example)[kind])["latents"] for kind in ("video", "audio"))
-    prompt = load_file(example.prompt)
+    files = files_of(example)
+    video, prompt = load_file(files["video"])["latents"], load_file(example.prompt)
 
     assert video.shape == (facts.video_channels, 3, 8, 12)
+    assert video.dtype == torch.float32
+    assert {name: len(tensor) for name, tensor in prompt.items()} == dict.fromkeys(EMBEDDINGS[facts.family], 64)
+    if facts.audio is None:
+        assert files.keys() == {"video", "prompt"}
+        return
+    audio = load_file(files["audio"])["latents"]
     duration_seconds = example.shape.duration_seconds
     assert audio.shape[1] == num_audio_tokens(duration_seconds, facts.audio.tokens_per_second) == 9
     assert audio.shape == (facts.audio.latent_channels, 9, facts.audio.latent_mel_bins)
-    assert {name: len(tensor) for name, tensor in prompt.items()} == dict.fromkeys(("video", "audio"), 64)
-    assert video.dtype == audio.dtype == torch.float32
+    assert audio.dtype == torch.float32
 
 
 def test_an_example_knows_the_file_that_it_is_cut_from(fill: Any, make_clip: Any) -> None:
@@ -99,6 +107,7 @@ def test_an_example_knows_the_file_that_it_is_cut_from(fill: Any, make_clip: Any
     assert [example.source for example in fill(make_clip("b"), scene).examples] == ["b.mp4", "a.mp4"]
 
 
+@both_families
 def test_pictures_are_the_frames_of_the_span(fill: Any, make_clip: Any, family: Family) -> None:
     clip = make_clip(num_frames=5, start_seconds=Fraction(3, 24))
     with av.open(str(clip.footage[Role.TARGET].source.path)) as container:
@@ -124,6 +133,7 @@ def test_sound_is_that_of_the_span_made_louder_by_its_gain(fill: Any, make_clip:
     assert torch.equal(found, expected)
 
 
+@both_families
 def test_prompts_are_the_models_embeddings(fill: Any, make_clip: Any, family: Family, tmp_path: Path) -> None:
     cached = fill(make_clip(caption="two bells"))
 
@@ -133,7 +143,10 @@ def test_prompts_are_the_models_embeddings(fill: Any, make_clip: Any, family: Fa
     assert {name: tensor.tolist() for name, tensor in found.items()} == {n: t.tolist() for n, t in expected.items()}
 
 
-def test_a_second_fill_computes_nothing(fill: Any, make_clip: Any, still: Footage, cache_folder: Path) -> None:
+@both_families
+def test_a_second_fill_computes_nothing(
+    fill: Any, make_clip: Any, still: Footage, cache_folder: Path, family_name: str
+) -> None:
     clips = [make_clip("a", with_sound=True), make_clip("b", caption="a bell", with_sound=True)]
     previews = [preview_of("a fox", start=still)]
     first = fill(*clips, previews=previews)
@@ -141,8 +154,8 @@ def test_a_second_fill_computes_nothing(fill: Any, make_clip: Any, still: Footag
 
     second = fill(*clips, previews=previews)
 
-    # Two pictures, two sounds, a still; two captions, a preview's prompt, the empty and the negative one.
-    assert first.computed == len(written) == 10
+    # Two clips of one or two streams, a still; two captions, a preview's prompt, the empty and the negative one.
+    assert first.computed == len(written) == 2 * len(STREAMS[family_name]) + 6
     assert second == replace(first, computed=0)
     assert {path: path.stat().st_mtime_ns for path in tensors_in(cache_folder)} == written
 
@@ -154,12 +167,13 @@ def ruin(path: Path) -> None:
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
 
+@both_families
 def test_no_component_is_loaded_for_what_lies_there(
-    filled: CachedSet, fill: Any, make_clip: Any, own_miniature: Path
+    filled: CachedSet, fill: Any, make_clip: Any, own_miniature: Path, family_name: str
 ) -> None:
-    copy = open_family(read_model(own_miniature, "ltx-2.3"))
+    copy = open_family(read_model(own_miniature, family_name))
     assert fill(make_clip(with_sound=True), base=copy) == filled
-    for component in ("vae", "audio_vae", "text_encoder"):
+    for component in COMPONENTS[family_name]:
         ruin(min((own_miniature / component).glob("*.safetensors")))
 
     assert fill(make_clip(with_sound=True), base=copy) == filled
@@ -167,6 +181,7 @@ def test_no_component_is_loaded_for_what_lies_there(
         fill(make_clip(num_frames=9), base=copy)
 
 
+@both_families
 def test_another_caption_costs_one_file(fill: Any, make_clip: Any) -> None:
     before = fill(make_clip("a"), make_clip("b", caption="a bell"))
 
@@ -178,6 +193,7 @@ def test_another_caption_costs_one_file(fill: Any, make_clip: Any) -> None:
     assert after.examples[1].media == before.examples[1].media
 
 
+@both_families
 def test_clips_of_one_caption_share_its_file(fill: Any, make_clip: Any) -> None:
     cached = fill(
         make_clip("a"),
@@ -190,6 +206,7 @@ def test_clips_of_one_caption_share_its_file(fill: Any, make_clip: Any) -> None:
     assert cached.negative_prompt == cached.empty_prompt != cached.examples[0].prompt
 
 
+@both_families
 @pytest.mark.parametrize(
     ("fact", "kinds"),
     [
@@ -209,6 +226,7 @@ def test_a_fact_of_a_clip_names_what_it_changes_and_nothing_else(
 ) -> None:
     cached = fill(make_clip(**fact, with_sound=True))
 
+    kinds = kinds & files_of(cached.examples[0]).keys()
     assert changed(filled, cached) == kinds
     assert cached.computed == len(kinds)
 
@@ -227,24 +245,34 @@ def test_how_to_stretch_matters_only_where_sound_is_stretched(filled: CachedSet,
 
 
 @pytest.mark.parametrize(
-    ("component", "kinds"),
+    ("family_name", "component", "kinds"),
     [
-        ("vae", {"video"}),
-        ("audio_vae", {"audio"}),
-        ("text_encoder", {"prompt"}),
-        ("connectors", {"prompt"}),
-        ("transformer", set()),
+        (LTX23, "vae", {"video"}),
+        (LTX23, "audio_vae", {"audio"}),
+        (LTX23, "text_encoder", {"prompt"}),
+        (LTX23, "connectors", {"prompt"}),
+        (LTX23, "transformer", set()),
+        (LTX_VIDEO, "vae", {"video"}),
+        (LTX_VIDEO, "text_encoder", {"prompt"}),
+        (LTX_VIDEO, "transformer", set()),
     ],
+    indirect=["family_name"],
 )
 def test_other_weights_name_what_they_compute_and_nothing_else(
-    filled: CachedSet, fill: Any, make_clip: Any, own_miniature: Path, component: str, kinds: set[str]
+    filled: CachedSet,
+    fill: Any,
+    make_clip: Any,
+    own_miniature: Path,
+    family_name: str,
+    component: str,
+    kinds: set[str],
 ) -> None:
     weights = min((own_miniature / component).glob("*.safetensors"))
     tensors = load_file(weights)
     name = min(tensors)
     save_file({**tensors, name: tensors[name] + 0.5}, weights, metadata={"format": "pt"})
 
-    cached = fill(make_clip(with_sound=True), base=open_family(read_model(own_miniature, "ltx-2.3")))
+    cached = fill(make_clip(with_sound=True), base=open_family(read_model(own_miniature, family_name)))
 
     assert changed(filled, cached) == kinds
 
@@ -276,21 +304,25 @@ def test_each_type_of_device_has_tensors_of_its_own(
     assert names_on("cpu:0") == on_cpu
 
 
+@both_families
 def test_the_same_model_in_another_folder_computes_nothing(
-    filled: CachedSet, fill: Any, make_clip: Any, own_miniature: Path
+    filled: CachedSet, fill: Any, make_clip: Any, own_miniature: Path, family_name: str
 ) -> None:
-    copy = open_family(read_model(own_miniature, "ltx-2.3"))
+    copy = open_family(read_model(own_miniature, family_name))
 
     assert filled.computed == 0
     assert fill(make_clip(with_sound=True), base=copy) == filled
 
 
-def test_settings_of_the_training_do_not_enter(tmp_path: Path, clip_archive: Path, miniature_folder: Path) -> None:
+@both_families
+def test_settings_of_the_training_do_not_enter(
+    tmp_path: Path, clip_archive: Path, miniature_folder: Path, endpoint: str
+) -> None:
     def cached(*, seed: int, **request: Any) -> CachedSet:
         body = {"training_data_url": str(clip_archive), "number_of_frames": 9, "resolution": "low", **request}
         settings = Settings.model_validate(
             {
-                "endpoint": "fal-ai/ltx23-trainer-v2/t2v",
+                "endpoint": endpoint,
                 "input": body,
                 "model": {"base": str(miniature_folder)},
                 "training": {"seed": seed},
@@ -316,6 +348,7 @@ def test_settings_of_the_training_do_not_enter(tmp_path: Path, clip_archive: Pat
     assert cached(seed=1, trigger_phrase="TOK").computed == 4
 
 
+@both_families
 def test_a_still_is_compressed_as_its_preview_asks(fill: Any, make_clip: Any, still: Footage) -> None:
     preview = [preview_of("a fox", start=still)]
 
@@ -326,6 +359,7 @@ def test_a_still_is_compressed_as_its_preview_asks(fill: Any, make_clip: Any, st
     assert not torch.allclose(one, other, atol=0.1)
 
 
+@both_families
 def test_a_still_that_is_the_target_is_not_compressed(fill: Any, make_clip: Any, still: Footage) -> None:
     clip = replace(make_clip(), footage={Role.TARGET: still})
 
@@ -364,8 +398,9 @@ def test_a_silent_run_has_no_sound(fill: Any, make_clip: Any, cache_folder: Path
     assert not (cache_folder / "tensors/audio").exists()
 
 
+@both_families
 def test_a_video_cut_short_after_it_was_looked_at_costs_only_itself(
-    fill: Any, make_clip: Any, cache_folder: Path, caplog: pytest.LogCaptureFixture
+    fill: Any, make_clip: Any, cache_folder: Path, family_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     clips = [make_clip("a", with_sound=True), make_clip("b", with_sound=True)]
     cut_short(clips[0].footage[Role.TARGET].source)
@@ -379,10 +414,11 @@ def test_a_video_cut_short_after_it_was_looked_at_costs_only_itself(
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
         f"a is left out: {cached.left_out[0].reason}"
     ]
-    assert "Audio: 1 clips, 1 to encode." in caplog.messages
-    assert len(tensors_in(cache_folder)) == cached.computed == 5
+    assert ("Audio: 1 clips, 1 to encode." in caplog.messages) == ("audio" in STREAMS[family_name])
+    assert len(tensors_in(cache_folder)) == cached.computed == 3 + len(STREAMS[family_name])
 
 
+@both_families
 def test_a_video_that_is_gone_costs_only_itself(fill: Any, make_clip: Any) -> None:
     clips = [make_clip("a"), make_clip("b")]
     clips[0].footage[Role.TARGET].source.path.unlink()
@@ -414,6 +450,7 @@ def test_clips_of_one_damaged_file_are_all_left_out(fill: Any, make_clip: Any) -
     assert {item.name for item in cached.left_out} == {"a", "twin"}
 
 
+@both_families
 def test_a_run_without_a_clip_that_decodes_is_refused_with_each_reason(fill: Any, make_clip: Any) -> None:
     clips = [make_clip("a"), make_clip("b")]
     for clip in clips:
@@ -423,6 +460,7 @@ def test_a_run_without_a_clip_that_decodes_is_refused_with_each_reason(fill: Any
         fill(*clips)
 
 
+@both_families
 def test_a_previews_still_that_changed_ends_the_run(fill: Any, make_clip: Any, still: Footage) -> None:
     cut_short(still.source)
 
@@ -430,6 +468,7 @@ def test_a_previews_still_that_changed_ends_the_run(fill: Any, make_clip: Any, s
         fill(make_clip(), previews=[preview_of("a bell"), preview_of("a fox", start=still)])
 
 
+@both_families
 def test_what_an_interrupted_fill_wrote_is_kept_and_the_rest_is_computed(
     fill: Any, make_clip: Any, cache_folder: Path
 ) -> None:
@@ -445,8 +484,11 @@ def test_what_an_interrupted_fill_wrote_is_kept_and_the_rest_is_computed(
     assert whole < tensors_in(cache_folder)
 
 
-def test_a_full_disk_leaves_only_whole_files(fill: Any, make_clip: Any, small_disk: Callable[[int], Path]) -> None:
-    disk = small_disk(160)
+@both_families
+def test_a_full_disk_leaves_only_whole_files(
+    fill: Any, make_clip: Any, small_disk: Callable[[int], Path], family_name: str
+) -> None:
+    disk = small_disk(160 if family_name == LTX23 else 44)
 
     with pytest.raises(OutOfResources, match="No space left on the disk"):
         fill(make_clip(), folder=disk)
@@ -539,6 +581,7 @@ def test_a_mask_of_a_preview_that_keeps_nothing_ends_the_run(fill: Any, make_cli
         fill(make_clip(), previews=[preview_of("a fox", mask=mask)])
 
 
+@both_families
 @pytest.mark.parametrize("role", [Role.REFERENCE, Role.FIRST_KEYFRAME])
 def test_a_clip_that_fails_in_one_role_is_left_out_whole(fill: Any, make_clip: Any, role: Role) -> None:
     clip, other = make_clip("a"), make_clip("b")
@@ -572,7 +615,7 @@ def test_every_role_has_a_tensor_of_its_own_shape(fill: Any, make_clip: Any) -> 
 
 
 def test_a_run_without_pictures_never_opens_the_video_vae(fill: Any, make_clip: Any, own_miniature: Path) -> None:
-    base = open_family(read_model(own_miniature, "ltx-2.3"))
+    base = open_family(read_model(own_miniature, LTX23))
     for path in (own_miniature / "vae").glob("*.safetensors"):
         path.unlink()
     clip = replace(make_clip(with_sound=True), footage={})

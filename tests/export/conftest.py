@@ -19,9 +19,12 @@ from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import adapter_state, attach_lora, load_adapter_state
 from ltx_trainer.modes import find_mode
 from ltx_trainer.tensorfile import write_tensors
+from tests.families import ENDPOINTS, LTX23, LTX_VIDEO
 
 CPU = torch.device("cpu")
-T2V = "fal-ai/ltx23-trainer-v2/t2v"
+T2V = ENDPOINTS[LTX23]
+PUBLISHED = {LTX23: T2V, LTX_VIDEO: "ltx-video/v2v"}
+"""The mode of each family that trains layers of every kind."""
 RANK, ALPHA = 8, 12.0
 
 
@@ -110,30 +113,37 @@ def publish_to(
 
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory, family: Family) -> Published:
-    """A LoRA of pictures and sound: to be read, never changed."""
-    state = trained_state(family, find_mode(T2V).targets)
-    return Published(state, publish_to(tmp_path_factory.mktemp("published"), family, state))
+    """A LoRA of pictures, and of sound where the family has it: to be read, never changed."""
+    endpoint, with_audio = PUBLISHED[family.facts.family], family.facts.audio is not None
+    state = trained_state(family, find_mode(endpoint).targets)
+    folder = tmp_path_factory.mktemp("published")
+    return Published(state, publish_to(folder, family, state, endpoint=endpoint, with_audio=with_audio))
 
 
 @pytest.fixture(scope="session")
 def silent(tmp_path_factory: pytest.TempPathFactory, family: Family) -> Published:
     """A LoRA of pictures alone: to be read, never changed."""
-    state = trained_state(family, find_mode(T2V).silent_targets)
-    return Published(state, publish_to(tmp_path_factory.mktemp("silent"), family, state, with_audio=False))
+    endpoint = ENDPOINTS[family.facts.family]
+    state = trained_state(family, find_mode(endpoint).silent_targets)
+    folder = tmp_path_factory.mktemp("silent")
+    return Published(state, publish_to(folder, family, state, endpoint=endpoint, with_audio=False))
 
 
 @pytest.fixture
 def publish(tmp_path: Path, family: Family) -> Callable[..., Bundle]:
     """Give a function that publishes tensors in the folder of this test."""
-    return lambda state, folder=tmp_path, base=family, **settings: publish_to(folder, base, state, **settings)
+    own = ENDPOINTS[family.facts.family]
+    return lambda state, folder=tmp_path, base=family, endpoint=own, **settings: publish_to(
+        folder, base, state, endpoint=endpoint, **settings
+    )
 
 
 @pytest.fixture(scope="session")
 def put_on(family: Family) -> Callable[[nn.Module, dict[str, Tensor]], None]:
-    """Give a function that puts trained tensors of pictures and sound on a transformer."""
+    """Give a function that puts the trained tensors of `published` on a transformer."""
 
     def put(transformer: nn.Module, state: dict[str, Tensor]) -> None:
-        attach(family, transformer, find_mode(T2V).targets)
+        attach(family, transformer, find_mode(PUBLISHED[family.facts.family]).targets)
         load_adapter_state(transformer, state)
 
     return put

@@ -17,6 +17,7 @@ from ltx_trainer.errors import CheckpointError, ConfigError, OutOfResources
 from ltx_trainer.models.family import Family, open_family
 from ltx_trainer.modes import ALL_ATTENTION
 from ltx_trainer.tensorfile import write_tensors
+from tests.families import both_families, ltx_video_only
 
 
 def test_keys_are_those_of_the_original_checkpoint_in_every_block(published: Any, family: Any) -> None:
@@ -73,6 +74,15 @@ def test_the_file_says_what_it_is(published: Any, silent: Any) -> None:
         "trigger_phrase": "TOK",
         "with_audio": "true",
     }
+
+
+@ltx_video_only
+def test_a_file_of_a_family_without_sound_says_so(silent: Any) -> None:
+    with safe_open(silent.bundle.lora, "pt") as lora:
+        metadata = lora.metadata()
+
+    assert (metadata["family"], metadata["mode"], metadata["with_audio"]) == ("ltx-video", "ltx-video-trainer", "false")
+    assert metadata["base_model"] == "miniature ltx-video-random"
 
 
 def test_the_config_file_knows_the_lora_by_its_digest(published: Any) -> None:
@@ -143,12 +153,14 @@ def test_what_only_the_prediction_of_a_frozen_stream_depends_on_is_not_part_of_t
     assert family.lora_modules(["ff", "attn1"], frozen={"video"})[-1].startswith(f"transformer_blocks.{last}.attn1")
 
 
+@both_families
 def test_the_same_adapter_is_published_as_the_same_bytes(publish: Callable[..., Bundle], silent: Any) -> None:
     again = publish(silent.trained, with_audio=False)
 
     assert again.lora.read_bytes() == silent.bundle.lora.read_bytes()
 
 
+@both_families
 @pytest.mark.parametrize(
     ("value", "message"), [(float("nan"), "not finite in 64 of 64"), (0.0, r"32 modules .* learnt nothing")]
 )
@@ -224,6 +236,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named(publish: Callable[..., Bundle
         publish(silent.trained, checkpoint=checkpoint, with_audio=False)
 
 
+@both_families
 @pytest.mark.parametrize(("kib", "left"), [(12, []), (140, ["lora.safetensors"])])
 def test_a_full_disk_leaves_whole_files_only(
     publish: Callable[..., Bundle], silent: Any, small_disk: Callable[[int], Path], kib: int, left: list[str]

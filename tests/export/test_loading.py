@@ -1,28 +1,34 @@
 """A published LoRA in the library's own pipeline: every tensor finds its place, and does what it was trained to do."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers import LTX2Pipeline
+from diffusers import LTX2Pipeline, LTXPipeline
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ltx_trainer.diffusion.tokens import ModelStream
+from ltx_trainer.models.attention_values import perturb_by_values
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.own_timesteps import modulate_by_own_timesteps
+from tests.families import LTX23, LTX_VIDEO, STREAMS, both_families
 
 CPU = torch.device("cpu")
 ADAPTER = "published"
+PIPELINES: Mapping[str, Any] = {LTX23: LTX2Pipeline, LTX_VIDEO: LTXPipeline}
+PREPARE: Mapping[str, Callable[[nn.Module], None]] = {LTX23: modulate_by_own_timesteps, LTX_VIDEO: perturb_by_values}
+"""What the trainer does to the library's transformer, which leaves its weights alone."""
+TEXT_WIDTHS = {LTX23: {"video": 128, "audio": 64}, LTX_VIDEO: {"video": 32}}
 
 
 @pytest.fixture
-def pipeline(miniature_folder: Path) -> Any:
-    return LTX2Pipeline.from_pretrained(miniature_folder)
+def pipeline(miniature_folder: Path, family_name: str) -> Any:
+    return PIPELINES[family_name].from_pretrained(miniature_folder)
 
 
 @pytest.fixture
@@ -53,12 +59,17 @@ def velocities(family: Family, transformer: nn.Module) -> dict[str, Tensor]:
             coordinates=torch.rand(1, num_axes, num_tokens, 2, generator=generator),
         )
 
+    own = family.facts.family
     streams = {"video": stream(16, 8, 3), "audio": stream(32, 5, 1)}
-    prompt = {name: torch.randn(1, 16, width, generator=generator) for name, width in (("video", 128), ("audio", 64))}
+    widths = TEXT_WIDTHS[own]
+    prompt = {name: torch.randn(1, 16, width, generator=generator) for name, width in widths.items()}
+    if own == LTX_VIDEO:
+        prompt["mask"] = torch.arange(16)[None] < 9
     with torch.no_grad():
-        return family.predict(transformer, streams, prompt)
+        return family.predict(transformer, {name: streams[name] for name in STREAMS[own]}, prompt)
 
 
+@both_families
 def test_the_pipeline_takes_every_tensor_and_misses_none(
     published: Any, pipeline: Any, family: Family, warnings_of_libraries: list[logging.LogRecord]
 ) -> None:
@@ -74,6 +85,7 @@ def test_the_pipeline_takes_every_tensor_and_misses_none(
     assert all(torch.equal(loaded[name], tensor.float()) for name, tensor in expected.items())
 
 
+@both_families
 def test_a_key_without_a_place_would_have_been_warned_of(
     published: Any, pipeline: Any, warnings_of_libraries: list[logging.LogRecord], tmp_path: Path
 ) -> None:
@@ -87,11 +99,12 @@ def test_a_key_without_a_place_would_have_been_warned_of(
     assert "unexpected keys" in warning.getMessage()
 
 
+@both_families
 def test_in_the_pipeline_the_lora_does_what_it_did_in_training(
     published: Any, pipeline: Any, family: Family, put_on: Callable[[nn.Module, dict[str, Tensor]], None]
 ) -> None:
     transformer = pipeline.transformer
-    modulate_by_own_timesteps(transformer)
+    PREPARE[family.facts.family](transformer)
     base = velocities(family, transformer)
     load(pipeline, published.bundle.lora)
     with_lora = velocities(family, transformer)

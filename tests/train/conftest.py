@@ -106,9 +106,14 @@ def load(load: Callable[..., Settings]) -> Callable[..., Settings]:
 
 
 @pytest.fixture(scope="session")
-def fill(fill: Callable[[Settings], CachedSet]) -> Callable[[Settings], CachedSet]:
+def found() -> dict[str, CachedSet]:
+    """What was encoded, by request."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def fill(fill: Callable[[Settings], CachedSet], found: dict[str, CachedSet]) -> Callable[[Settings], CachedSet]:
     """Encode what a run trains on, once for each request."""
-    found: dict[str, CachedSet] = {}
 
     def run(settings: Settings) -> CachedSet:
         of_training = {"rank", "learning_rate", "number_of_steps"}

@@ -17,6 +17,7 @@ from ltx_trainer.config import Settings
 from ltx_trainer.errors import ConfigError, Interrupted
 from ltx_trainer.train import split_held_out
 from ltx_trainer.train.held_out import turn_in
+from tests.families import STREAMS, both_families
 
 Load = Callable[..., Settings]
 
@@ -93,7 +94,10 @@ def test_a_turn_is_told_once_when_three_measurements_lie_above_the_smallest(
 MEASURED = ("held_out.fraction=0.25", "held_out.interval=3", "held_out.sigmas=[0.25, 0.5]", "lora.dropout=0.3")
 
 
-def test_a_held_out_clip_is_measured_and_never_trained_on(load: Load, training: Callable[[str], Any]) -> None:
+@both_families
+def test_a_held_out_clip_is_measured_and_never_trained_on(
+    load: Load, training: Callable[[str], Any], family_name: str
+) -> None:
     run = training("held-out")
 
     run.run(load(*MEASURED))
@@ -103,10 +107,11 @@ def test_a_held_out_clip_is_measured_and_never_trained_on(load: Load, training: 
     assert trained == {f"clip-{index}" for index in range(4)} - {held_out[0].name}
     assert [event["step"] for event in run.told("held_out")] == [0, 3, 4]
     for event in run.told("held_out"):
-        assert set(event["by_sigma"]) == {f"{name} {sigma}" for name in ("video", "audio") for sigma in (0.25, 0.5)}
+        assert set(event["by_sigma"]) == {f"{name} {sigma}" for name in STREAMS[family_name] for sigma in (0.25, 0.5)}
         assert event["loss"] == pytest.approx(sum(event["by_sigma"].values()) / 2)
 
 
+@both_families
 def test_measuring_leaves_no_trace_and_gives_the_same_each_time(load: Load, training: Callable[[str], Any]) -> None:
     seldom, often = training("seldom"), training("often")
 
@@ -191,6 +196,7 @@ def test_a_held_out_clip_that_is_not_finite_is_named(
     assert f"The loss on a held-out clip is not finite: {clip.name}: video loss" in caplog.text
 
 
+@both_families
 @pytest.mark.usefixtures("handled_signals")
 def test_a_signal_ends_measuring_and_it_is_done_when_the_run_continues(
     load: Load, training: Callable[[str], Any]

@@ -27,9 +27,10 @@ from ltx_trainer.train import StepMetrics
 from ltx_trainer.train.optimizer import rate_at
 from ltx_trainer.train.order import BatchOrder
 from ltx_trainer.validate import render_previews, sampling_of
+from tests.families import LTX23, LTX_VIDEO, STREAMS, both_families
 
 CPU = torch.device("cpu")
-PINNED = [2.62870, 2.53049, 2.41715, 2.52064]
+PINNED = {LTX23: [2.62870, 2.53049, 2.41715, 2.52064], LTX_VIDEO: [1.60051, 1.49202, 1.26075, 1.51245]}
 Load = Callable[..., Settings]
 HARD_TO_CONTINUE = (
     "lora.dropout=0.3",
@@ -62,6 +63,7 @@ def same_end(one: Any, other: Any) -> bool:
     return (one.folder / last).read_bytes() == (other.folder / last).read_bytes()
 
 
+@both_families
 @pytest.mark.parametrize(("stop_after", "steps"), [(1, [1, 1, 2, 3, 4]), (3, [1, 2, 3, 3, 4])])
 def test_a_stopped_run_continues_bit_for_bit(
     load: Load, training: Callable[[str], Any], straight: Any, stop_after: int, steps: list[int]
@@ -80,6 +82,7 @@ def test_a_stopped_run_continues_bit_for_bit(
     assert straight.told("held_out")[-2:] == stopped.told("held_out")[-2:]
 
 
+@both_families
 @pytest.mark.usefixtures("handled_signals")
 @pytest.mark.parametrize(("step", "number"), [(1, signal.SIGTERM), (2, signal.SIGINT), (4, signal.SIGTERM)])
 def test_a_signal_ends_the_run_within_a_step_and_the_run_continues_bit_for_bit(
@@ -101,6 +104,7 @@ def test_a_signal_ends_the_run_within_a_step_and_the_run_continues_bit_for_bit(
     assert same_end(stopped, straight)
 
 
+@both_families
 @pytest.mark.usefixtures("handled_signals")
 @pytest.mark.parametrize("step", [0, 1])
 def test_what_a_signal_left_half_way_between_steps_is_done_when_the_run_continues(
@@ -125,6 +129,7 @@ def test_what_a_signal_left_half_way_between_steps_is_done_when_the_run_continue
     assert done == [0, 1, 2]
 
 
+@both_families
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_continued(
     load: Load, training: Callable[[str], Any], straight: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -142,6 +147,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_continued(
     assert "step-000004.safetensors is damaged (its content does not have the digest" in caplog.text
 
 
+@both_families
 def test_previews_do_not_disturb_the_training(
     load: Load,
     training: Callable[[str], Any],
@@ -172,15 +178,19 @@ def test_previews_do_not_disturb_the_training(
     assert len(list((tmp_path / "previews").iterdir())) == 5
 
 
-def test_the_first_losses_of_a_seeded_run_are_pinned(load: Load, training: Callable[[str], Any]) -> None:
+@both_families
+def test_the_first_losses_of_a_seeded_run_are_pinned(
+    load: Load, training: Callable[[str], Any], family_name: str
+) -> None:
     """Recorded on 2026-11-21 with torch 2.13 on a CPU, from the miniature and this test's own clips."""
     run = training("pinned")
 
     run.run(load("training.gradient_checkpointing=false"))
 
-    assert [item.loss["loss"] for item in run.metrics] == pytest.approx(PINNED, abs=2e-3)
+    assert [item.loss["loss"] for item in run.metrics] == pytest.approx(PINNED[family_name], abs=2e-3)
 
 
+@both_families
 def test_each_step_moves_the_parameters_by_the_rate_of_the_schedule(load: Load, training: Callable[[str], Any]) -> None:
     """Without moments and decay, AdamW moves a parameter by the rate itself."""
     settings = load(
@@ -200,6 +210,7 @@ def test_each_step_moves_the_parameters_by_the_rate_of_the_schedule(load: Load, 
     assert moved == pytest.approx(expected, rel=1e-2)
 
 
+@both_families
 def test_gradient_checkpointing_changes_nothing_but_memory(load: Load, training: Callable[[str], Any]) -> None:
     kept, computed_again = training("kept"), training("again")
 
@@ -211,15 +222,17 @@ def test_gradient_checkpointing_changes_nothing_but_memory(load: Load, training:
     )
 
 
-def test_the_loss_of_each_stream_is_told_apart(load: Load, training: Callable[[str], Any]) -> None:
-    run = training("sound")
+@both_families
+def test_the_loss_of_each_stream_is_told_apart(load: Load, training: Callable[[str], Any], family_name: str) -> None:
+    run = training("streams")
 
     run.run(load("input.number_of_steps=1"))
 
     (metrics,) = run.metrics
-    assert metrics.loss["loss"] == pytest.approx(metrics.loss["loss/video"] + metrics.loss["loss/audio"])
-    assert metrics.loss["loss/video"] > 0
-    assert metrics.loss["loss/audio"] > 0
+    parts = {name: loss for name, loss in metrics.loss.items() if name != "loss"}
+    assert parts.keys() == {f"loss/{stream}" for stream in STREAMS[family_name]}
+    assert metrics.loss["loss"] == pytest.approx(sum(parts.values()))
+    assert min(parts.values()) > 0
 
 
 def test_a_silent_run_has_no_audio_key_and_no_audio_loss(load: Load, training: Callable[[str], Any]) -> None:
@@ -233,6 +246,7 @@ def test_a_silent_run_has_no_audio_key_and_no_audio_loss(load: Load, training: C
     assert set(run.metrics[0].loss) == {"loss", "loss/video"}
 
 
+@both_families
 def test_a_rank_that_changed_is_refused_by_name(load: Load, training: Callable[[str], Any]) -> None:
     run = training("changed")
     run.run(load("input.number_of_steps=1"))
@@ -278,13 +292,15 @@ def test_the_weights_of_the_streams_make_the_loss_and_leave_theirs_alone(
     assert after.grad_norm != before.grad_norm
 
 
-def test_losses_are_told_by_range_of_noise_levels(load: Load, training: Callable[[str], Any]) -> None:
+@both_families
+def test_losses_are_told_by_range_of_noise_levels(load: Load, training: Callable[[str], Any], family_name: str) -> None:
     run = training("ranges")
 
     run.run(load("input.number_of_steps=2", "training.batch_size=4"))
 
     for item in run.metrics:
-        assert all(re.fullmatch(r"(video|audio) 0\.\d\d-[01]\.\d\d", name) for name in item.loss_by_sigma)
+        streams = "|".join(STREAMS[family_name])
+        assert all(re.fullmatch(rf"({streams}) 0\.\d\d-[01]\.\d\d", name) for name in item.loss_by_sigma)
         video = [value for name, value in item.loss_by_sigma.items() if name.startswith("video")]
         assert len(video) > 1
         assert min(video) < item.loss["loss/video"] < max(video)
@@ -312,6 +328,7 @@ def test_clips_of_two_lengths_are_trained_in_batches_of_one_length(
 # What is not finite
 
 
+@both_families
 def test_a_batch_that_is_not_finite_is_spent_and_told_and_no_step_is_taken(
     load: Load, training: Callable[[str], Any], spoil: Callable[..., Any]
 ) -> None:
@@ -376,6 +393,7 @@ def test_only_the_clip_that_is_not_finite_is_named_of_a_batch(
     assert [re.findall(r"clip-\d", message) for message in said] == [["clip-2"]] * len(events)
 
 
+@both_families
 @pytest.mark.usefixtures("handled_signals")
 def test_a_gradient_that_is_not_finite_takes_no_step_either(load: Load, training: Callable[[str], Any]) -> None:
     run = training("gradient")
@@ -398,6 +416,7 @@ def test_a_gradient_that_is_not_finite_takes_no_step_either(load: Load, training
     assert_close(tensors_of(run.folder / "step-000001.safetensors", ADAPTER_PREFIX), before[0], rtol=0, atol=0)
 
 
+@both_families
 def test_ten_batches_in_a_row_that_are_not_finite_end_the_run_and_the_last_is_described(
     load: Load, training: Callable[[str], Any], spoil: Callable[..., Any]
 ) -> None:
@@ -432,6 +451,7 @@ def test_batches_in_a_row_are_counted_on_when_a_run_continues(
     assert [event["in_a_row"] for event in run.told("skipped")] == list(range(1, 11))
 
 
+@both_families
 def test_an_adapter_that_is_not_finite_is_not_saved(load: Load, training: Callable[[str], Any]) -> None:
     run = training("broken")
     parameters: dict[str, nn.Parameter] = {}
@@ -452,11 +472,14 @@ def test_an_adapter_that_is_not_finite_is_not_saved(load: Load, training: Callab
     assert [path.name for path in run.folder.iterdir()] == ["step-000001.safetensors"]
 
 
+@pytest.mark.parametrize(
+    ("family_name", "layer"), [(LTX23, "audio_attn1.to_v"), (LTX_VIDEO, "attn2.to_v")], indirect=["family_name"]
+)
 def test_modules_that_get_no_gradient_are_named_once_and_after_the_first_step(
-    load: Load, training: Callable[[str], Any], caplog: pytest.LogCaptureFixture
+    load: Load, training: Callable[[str], Any], caplog: pytest.LogCaptureFixture, layer: str
 ) -> None:
     run = training("dead")
-    module = "transformer_blocks.1.audio_attn1.to_v"
+    module = f"transformer_blocks.1.{layer}"
 
     def cut_off(step: int, transformer: nn.Module, _: CachedSet) -> None:
         if step == 0:
@@ -468,7 +491,7 @@ def test_modules_that_get_no_gradient_are_named_once_and_after_the_first_step(
 
     (event,) = run.told("dead_modules")
     assert (event["step"], event["modules"]) == (1, [module])
-    assert len(re.findall(r"still without effect on 1 modules \(audio_attn1\.to_v 1\)", caplog.text)) == 1
+    assert len(re.findall(rf"still without effect on 1 modules \({re.escape(layer)} 1\)", caplog.text)) == 1
     assert "is not published" in caplog.text
 
 
@@ -479,6 +502,7 @@ def tensors_of(path: Path, prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in load_file(path).items() if name.startswith(prefix)}
 
 
+@both_families
 def test_the_moving_average_is_kept_previewed_and_published(load: Load, training: Callable[[str], Any]) -> None:
     seen: list[dict[str, Tensor]] = []
     run = training("average")
@@ -519,6 +543,7 @@ def test_a_run_without_an_average_publishes_the_adapter(load: Load, training: Ca
     assert not tensors_of(adapter.checkpoint, AVERAGE_PREFIX)
 
 
+@both_families
 def test_schedule_free_training_publishes_its_own_average_and_continues_bit_for_bit(
     load: Load, training: Callable[[str], Any]
 ) -> None:

@@ -20,6 +20,7 @@ from ltx_trainer.modes import MODES, Condition, Mode
 from ltx_trainer.tensorfile import write_tensors
 from ltx_trainer.train.batch import Batch, BatchMaker
 from ltx_trainer.train.step import loss_of, stream_weights
+from tests.families import LTX_VIDEO, both_families
 
 CPU = torch.device("cpu")
 SHAPE = ClipShape(17, FrameSize(64, 64), Fraction(24))
@@ -27,6 +28,8 @@ BY_NAME = {mode.name: mode for mode in MODES}
 FIELDS: Mapping[str, Mapping[str, object]] = {
     "v2v": {"reference_downscale_factor": 2, "reference_temporal_scale_factor": 2, "first_frame_conditioning_p": 1},
     "i2v": {"first_frame_conditioning_p": 1},
+    "ltx-video-trainer": {"first_frame_conditioning_p": 1},
+    "ltx-video/v2v": {"reference_downscale_factor": 2, "first_frame_conditioning_p": 1},
     "outpaint": {"crop_top_left": [8, 8], "crop_bottom_right": [56, 56]},
     "interpolate": {"include_middle_keyframe": True},
     "extend-prefix": {"with_audio": True},
@@ -52,8 +55,15 @@ GIVEN: Mapping[str, Mapping[str, int]] = {
     "audio-inpaint": {"audio": 24},
     "av2av": {"video": 5 * 64, "audio": 18},
     "av2av-masked": {"video": 5 * 64 // 2 + 5 * 64, "audio": 18},
+    "ltx-video-trainer": {"video": 64},
+    "ltx-video/v2v": {"video": 64 + 5 * 4 * 4},
 }
 """Tokens of the first sample that are given, joined ones too, by stream."""
+every_mode = pytest.mark.parametrize(
+    ("family_name", "name"),
+    [pytest.param(BY_NAME[name].family, name, id=name) for name in GIVEN],
+    indirect=["family_name"],
+)
 
 
 def settings_of(mode: Mode, *, base: Path, **training: object) -> Settings:
@@ -106,6 +116,8 @@ def material(family: Family, miniature_folder: Path, tmp_path: Path) -> Callable
             return written(latents=torch.randn(size, generator=generator))
 
         def prompt() -> Path:
+            if mode.family == LTX_VIDEO:
+                return written(video=torch.randn(8, 32, generator=generator), mask=torch.arange(8) < 5)
             embeddings = {"video": torch.randn(8, 128, generator=generator), "audio": torch.randn(8, 64)}
             return written(**embeddings)
 
@@ -178,7 +190,7 @@ def watched(family: Family, monkeypatch: pytest.MonkeyPatch) -> Watched:
     return found
 
 
-@pytest.mark.parametrize("name", GIVEN)
+@every_mode
 def test_what_is_given_is_shown_clean_at_timestep_0_and_has_no_gradient(
     family: Family, transformer: nn.Module, material: Callable[..., Material], watched: Watched, name: str
 ) -> None:
@@ -207,10 +219,11 @@ def test_what_is_given_is_shown_clean_at_timestep_0_and_has_no_gradient(
     assert loss.streams.keys() == loss.sigma.keys() == set(GIVEN[name]) - made.terms.frozen
 
 
+@both_families
 def test_every_mode_draws_the_same_numbers_before_its_noise(family: Family, material: Callable[..., Material]) -> None:
     """So that a condition more or less moves nothing that is drawn after it."""
     states = set()
-    for name in GIVEN:
+    for name in (name for name in GIVEN if BY_NAME[name].family == family.facts.family):
         generator = torch.Generator().manual_seed(1)
         batch_of(family, material(name), generator)
         states.add(bytes(generator.get_state().tolist()))
@@ -287,7 +300,7 @@ def test_a_training_tells_the_losses_of_what_it_generates_and_goes_on_where_it_w
     assert (straight.folder / last).read_bytes() == (stopped.folder / last).read_bytes()
 
 
-@pytest.mark.parametrize("name", GIVEN)
+@every_mode
 def test_the_default_targets_of_a_mode_all_learn(
     material: Callable[..., Material], training: Callable[[str], Any], name: str
 ) -> None:

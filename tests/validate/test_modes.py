@@ -24,7 +24,7 @@ from ltx_trainer.models import ModelFacts
 from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
 from ltx_trainer.models.lora import attach_lora
 from ltx_trainer.models.ltx2 import Ltx2Family
-from ltx_trainer.modes import MODES, Condition, Mode, find_mode
+from ltx_trainer.modes import MODES, Condition, Mode
 from ltx_trainer.validate import Sampling, Showing, as_tokens, given_streams, render_previews, sample, starting_noise
 from ltx_trainer.validate.shown import kept_samples
 
@@ -33,9 +33,11 @@ SHAPE = ClipShape(17, FrameSize(64, 64), Fraction(24))
 SCALES = GuidanceScales(cfg=3, stg=1, modality=3, rescale=0.7)
 SAMPLING = Sampling(num_steps=2, seed=5, scales={"video": SCALES, "audio": SCALES}, stg_blocks=(0,))
 RANGES = ((Fraction(1, 5), Fraction(2, 5)),)
+BY_NAME = {mode.name: mode for mode in MODES}
 REQUEST = {
     "outpaint": {"crop_top_left": [10, 0], "crop_bottom_right": [50, 64]},
     "v2v": {"reference_downscale_factor": 2, "reference_temporal_scale_factor": 2},
+    "ltx-video/v2v": {"reference_downscale_factor": 2},
     "interpolate": {"include_middle_keyframe": True},
     "extend-prefix": {"with_audio": True},
     "extend-suffix": {"with_audio": True},
@@ -43,7 +45,7 @@ REQUEST = {
 
 
 def mode_of(name: str) -> Mode:
-    return find_mode(f"fal-ai/ltx23-trainer-v2/{name}")
+    return BY_NAME[name]
 
 
 def terms_for(mode: Mode, family: Family) -> Terms:
@@ -65,7 +67,6 @@ def given_for(mode: Mode, family: Family, terms: Terms) -> Latents:
     """Draw what an item of a mode is given."""
     generator = torch.Generator().manual_seed(3)
     facts, hearing = family.facts, family.facts.audio
-    assert hearing is not None
     video: dict[Role, Tensor] = {}
     audio: dict[Role, Tensor] = {}
 
@@ -74,6 +75,7 @@ def given_for(mode: Mode, family: Family, terms: Terms) -> Latents:
         return torch.randn(1, facts.video_channels, grid.frames, grid.rows, grid.columns, generator=generator)
 
     def sound() -> Tensor:
+        assert hearing is not None
         count = num_audio_tokens(terms.duration_seconds, hearing.tokens_per_second)
         return torch.randn(1, hearing.latent_channels, count, hearing.latent_mel_bins, generator=generator)
 
@@ -113,7 +115,11 @@ def adapted(family: Family) -> Iterator[nn.Module]:
         yield transformer
 
 
-@pytest.mark.parametrize("name", [mode.name for mode in MODES if mode.family == "ltx-2.3"])
+@pytest.mark.parametrize(
+    ("family_name", "name"),
+    [pytest.param(mode.family, mode.name, id=mode.name) for mode in MODES],
+    indirect=["family_name"],
+)
 def test_what_is_given_of_a_target_is_sampled_bit_for_bit_and_the_rest_is_not(
     name: str, family: Family, adapted: nn.Module, prompts: dict[str, dict[str, Tensor]]
 ) -> None:
