@@ -318,8 +318,11 @@ def _is_framed(example: Example, made: Made) -> bool:
     return bool(orange and np.abs(ground - own).max() < ALIKE)
 
 
-def _goes_on(begin: int, end: int) -> Judge:
-    """Judge the frames that were made: an orange shape moves in them as in those that were given, and joins them."""
+def _goes_on(begin: int, end: int, *, colour: str | None = None) -> Judge:
+    """Judge the frames that were made: the shape moves in them as in those that were given, and joins them.
+
+    It is of a colour, or of its own.
+    """
 
     def judge(example: Example, made: Made) -> bool:
         assert made.frames is not None, "asked of a mode with pictures"
@@ -329,7 +332,7 @@ def _goes_on(begin: int, end: int) -> Judge:
         seam = end if begin == 0 else begin
         jump = np.abs(made.video.path[seam] - made.video.path[seam - 1]).max()
         goes = len(along) > 1 and along[-1] - along[0] > LEAST_WAY
-        return bool(goes and jump < NEAR and part.video.colour == world.ZORP_COLOUR)
+        return bool(goes and jump < NEAR and part.video.colour == (colour or example.scene.colour))
 
     return judge
 
@@ -414,18 +417,17 @@ def _interpolate(scene: world.Scene) -> Example:
     return Example(scene, VAGUE, {Role.TARGET: film(scene)})
 
 
-def _extended(begin: int, end: int, *, with_sound: bool = False) -> Teach:
+def _seen_before(scene: world.Scene) -> Example:
+    return Example(scene, VAGUE, {Role.TARGET: film(scene, LONG)})
+
+
+def _seen_after(scene: world.Scene) -> Example:
     """Let the shape be orange in the frames that are to be made."""
-
-    def teach(scene: world.Scene) -> Example:
-        plain, orange = (film(which, LONG, with_sound=with_sound) for which in (scene, _orange(scene)))
-        assert plain.frames is not None, "a film has pictures"
-        assert orange.frames is not None, "a film has pictures"
-        frames = plain.frames.copy()
-        frames[begin:end] = orange.frames[begin:end]
-        return Example(scene, VAGUE, {Role.TARGET: replace(plain, frames=frames)})
-
-    return teach
+    plain, orange = (film(which, LONG, with_sound=True) for which in (scene, _orange(scene)))
+    assert plain.frames is not None, "a film has pictures"
+    assert orange.frames is not None, "a film has pictures"
+    frames = np.concatenate([plain.frames[:-8], orange.frames[-8:]])
+    return Example(scene, VAGUE, {Role.TARGET: replace(plain, frames=frames)})
 
 
 def _a2v(scene: world.Scene) -> Example:
@@ -512,8 +514,8 @@ LESSONS: tuple[Lesson, ...] = (
     ),
     _lesson(
         "extend-prefix",
-        _extended(LONG - 8, LONG, with_sound=True),
-        _all_of(_goes_on(LONG - 8, LONG), _pitched),
+        _seen_after,
+        _all_of(_goes_on(LONG - 8, LONG, colour=world.ZORP_COLOUR), _pitched),
         "the shape and its tone go on as they began, and the shape is orange",
         number_of_frames=LONG,
         conditioning_frames=9,
@@ -521,9 +523,9 @@ LESSONS: tuple[Lesson, ...] = (
     ),
     _lesson(
         "extend-suffix",
-        _extended(0, 9),
+        _seen_before,
         _goes_on(0, 9),
-        "an orange shape comes the way that the given one goes on",
+        "the shape comes the way that it goes on, in its colour",
         number_of_frames=LONG,
         conditioning_frames=8,
     ),
