@@ -163,7 +163,7 @@ def _range(field: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _value(name: str, value: object) -> str:
-    if name == "version":
+    if name == "version" and value is not None:
         return "this release"
     if value == "":
         return "empty"

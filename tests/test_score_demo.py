@@ -33,7 +33,7 @@ def write(tmp_path: Path) -> Write:
     def previews(*, with_sound: bool = True) -> None:
         settings = load_settings(DEMO, overrides=ITS_OWN)
         request = settings.input
-        num_frames, rate = request.validation_number_of_frames, Fraction(request.validation_frame_rate)
+        num_frames, rate = request.validation_number_of_frames, Fraction(settings.preview_rate)
         (tmp_path / "config.yaml").write_text(settings_as_yaml(settings))
         scenes = world.draw_scenes(len(request.validation), seed=1)
         for step in (0, request.number_of_steps):

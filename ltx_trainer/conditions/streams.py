@@ -136,7 +136,8 @@ def reference_coordinates(family: Family, terms: Terms) -> Tensor:
     """
     assert terms.shape is not None, "asked of a mode with video"
     time, rows, columns = family.video_coordinates(terms.reference_shape)
-    shift = float((terms.reference_time - 1) / terms.shape.frame_rate)
+    # In causal positions frame k of a clip at a slower rate begins as much late.
+    shift = float((terms.reference_time - 1) / terms.shape.frame_rate) if family.is_causal else 0.0
     return torch.stack([(time - shift).clamp(min=0), rows * terms.reference_space, columns * terms.reference_space])
 
 

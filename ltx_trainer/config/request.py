@@ -308,6 +308,8 @@ def _request_problems(mode: Mode, request: Request) -> Iterator[str]:
             f"input.audio_duration_seconds {request.audio_duration_seconds:g}, or nothing is left to generate; "
             f"{request.audio_duration_seconds / 2:g} works"
         )
+    if request.validation_number_of_frames == 1 and any(item.image_url is not None for item in request.validation):
+        yield "input.validation_number_of_frames 1 leaves nothing to generate after an image_url; 9 works"
     for index, item in enumerate(request.validation):
         if problem := preview_problem(mode, item, with_middle=request.include_middle_keyframe):
             yield f"input.validation.{index}: {problem}"

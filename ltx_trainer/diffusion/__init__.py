@@ -11,7 +11,7 @@ from ltx_trainer.diffusion.flow import (
     give,
     join,
 )
-from ltx_trainer.diffusion.guidance import GuidanceScales, LevelGuidance, guide, projected
+from ltx_trainer.diffusion.guidance import GuidanceScales, LevelGuidance, fitted, guide
 from ltx_trainer.diffusion.schedule import (
     draw_sigmas,
     linear_quadratic_sigmas,
@@ -41,6 +41,7 @@ __all__ = [
     "clean_estimate",
     "draw_sigmas",
     "euler_step",
+    "fitted",
     "flow_loss",
     "freeze",
     "generated_stream",
@@ -48,7 +49,6 @@ __all__ = [
     "guide",
     "join",
     "linear_quadratic_sigmas",
-    "projected",
     "sampling_sigmas",
     "shifted_logit_normal",
     "shifted_sigmas",

@@ -73,8 +73,8 @@ def guide(
     return guided * (scales.rescale * spread + 1 - scales.rescale)
 
 
-def projected(negative: Tensor, positive: Tensor) -> Tensor:
-    """Scale each sample of `negative` `[b n c]` to its part along `positive`, so that their difference has none of it.
+def fitted(negative: Tensor, positive: Tensor) -> Tensor:
+    """Scale each sample of `negative` `[b n c]` to come as near to `positive` as it can.
 
     Source: Fan et al. 2025 (arXiv 2503.18886), the optimised scale of CFG-Zero*.
     """

@@ -29,7 +29,7 @@ class SamplingDefaults:
         stg_blocks: Blocks whose self-attention STG replaces by its values.
         levels: What holds in place of both at higher noise levels, the highest first.
         of_velocity: Whether velocities are combined and rescaled, or estimates of the clip.
-        projects_negative: Whether the negative prediction is first scaled to its part along the positive one.
+        fits_negative: Whether the negative prediction is first scaled to come as near to the positive one as it can.
     """
 
     num_steps: int
@@ -37,7 +37,7 @@ class SamplingDefaults:
     stg_blocks: tuple[int, ...]
     levels: tuple[LevelGuidance, ...] = ()
     of_velocity: bool = False
-    projects_negative: bool = False
+    fits_negative: bool = False
 
 
 class VideoCodec(ABC):
@@ -90,6 +90,11 @@ class Family(ABC):
     def component_files(self, component: str) -> tuple[Path, ...]:
         """List the files that decide what `vae`, `audio_vae` or `text_encoder` computes; a cache's keys hash them."""
         return component_files(self.facts, component)
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether latent frame 0 stands for pixel frame 0 alone in the positions of tokens."""
+        return True
 
     def video_coordinates(self, shape: ClipShape) -> Tensor:
         """Give the bounds of each video token of a clip `[3 n 2]`.

@@ -43,10 +43,14 @@ class LtxVideoFamily(Family):
         """The row of the table of versions."""
         return row_of(self.facts.version)
 
+    @property
+    def is_causal(self) -> bool:
+        return self.version.causal
+
     def video_coordinates(self, shape: ClipShape) -> Tensor:
         factors = self.facts.factors
         grid = shape.latent_grid(factors)
-        return video_coordinates(grid, factors, shape.frame_rate, causal=self.version.causal)
+        return video_coordinates(grid, factors, shape.frame_rate, causal=self.is_causal)
 
     def check_weights(self) -> None:
         for name, model_class in CLASSES.items():
@@ -62,7 +66,7 @@ class LtxVideoFamily(Family):
             stg_blocks=lowest.stg_blocks,
             levels=tuple(levels),
             of_velocity=True,
-            projects_negative=version.projects_negative,
+            fits_negative=version.fits_negative,
         )
 
     def _guidance(self, guided: Guided) -> LevelGuidance:
@@ -149,8 +153,7 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="right")
     except (ImportError, OSError, ValueError) as error:
         raise ModelError(
-            f"the tokenizer in {folder} does not load: {error}. One that is only a spiece.model needs the package "
-            "sentencepiece; one with a tokenizer.json needs nothing."
+            f"the tokenizer in {folder} does not load: {error}. Give one with its tokenizer.json or spiece.model."
         ) from error
 
 

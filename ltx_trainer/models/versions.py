@@ -63,7 +63,7 @@ class Version:
         schedule: Of sampling.
         num_steps: Of sampling.
         guided: By falling noise level; the last holds down to 0.
-        projects_negative: Whether the negative prediction is first scaled to its part along the positive one.
+        fits_negative: Whether the negative prediction is first scaled to come as near to the positive one as it can.
         has_distilled: Whether there is a distilled model beside the full one.
     """
 
@@ -74,7 +74,7 @@ class Version:
     schedule: Schedule
     num_steps: int
     guided: tuple[Guided, ...]
-    projects_negative: bool = False
+    fits_negative: bool = False
     has_distilled: bool = True
 
     @property
@@ -132,7 +132,7 @@ VERSIONS: tuple[Version, ...] = (
         schedule=Schedule.LINEAR_QUADRATIC,
         num_steps=30,
         guided=LARGE_GUIDANCE,
-        projects_negative=True,
+        fits_negative=True,
     ),
 )
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ltx_trainer.diffusion import Stream, clean_estimate, euler_step, guide, projected
+from ltx_trainer.diffusion import Stream, clean_estimate, euler_step, fitted, guide
 from ltx_trainer.diffusion.tokens import ModelStream
 from ltx_trainer.models.family import Family
 from ltx_trainer.validate.sampling import Sampling
@@ -74,7 +74,7 @@ class _GuidedModel:
         self._negative = negative
         self._sampling = sampling
         self._of_velocity = family.sampling.of_velocity
-        self._projects_negative = family.sampling.projects_negative
+        self._fits_negative = family.sampling.fits_negative
         self._generated = [name for name, stream in streams.items() if not stream.frozen]
 
     def estimate(self, tokens: TokensByStream, sigma: float) -> TokensByStream:
@@ -93,8 +93,8 @@ class _GuidedModel:
             perturbed = self._pass(seen, self._prompt, stg_blocks=level.stg_blocks)
         if len(self._streams) > 1 and any(scale.modality > 1 for scale in scales):
             isolated = self._pass(seen, self._prompt, isolate=True)
-        if self._projects_negative:
-            negative = {name: projected(value, plain[name]) for name, value in negative.items()}
+        if self._fits_negative:
+            negative = {name: fitted(value, plain[name]) for name, value in negative.items()}
         guided = {
             name: guide(
                 plain[name],

@@ -15,7 +15,6 @@ from ltx_trainer.artifacts import Role
 from ltx_trainer.conditions import Terms
 from ltx_trainer.conditions.streams import Latents
 from ltx_trainer.config import Settings
-from ltx_trainer.config.request import NEGATIVE_PROMPT
 from ltx_trainer.geometry import ClipShape, FrameSize, midpoint_times
 from ltx_trainer.media import decode_audio, decode_frames, scan_audio, scan_video
 from ltx_trainer.models.family import Family, VideoCodec
@@ -196,16 +195,24 @@ def reconstruction(codec: VideoCodec, scenes: Sequence[world.Scene], shape: Clip
 
 def defaults(family: Family) -> Sampling:
     """Give the sampling of a preview whose settings say nothing of it."""
-    endpoint = next(mode.endpoint for mode in MODES if mode.family == family.facts.family)
-    settings = {"endpoint": endpoint, "input": {"training_data_url": "clips.zip"}}
-    return sampling_of(Settings.model_validate(settings), family)
+    return sampling_of(_least_settings(family.facts.family), family)
+
+
+def negative_prompt(family: str) -> str:
+    """Give what previews of a family are guided away from by default."""
+    return _least_settings(family).input.validation_negative_prompt
+
+
+def _least_settings(family: str) -> Settings:
+    endpoint = next(mode.endpoint for mode in MODES if mode.family == family)
+    return Settings.model_validate({"endpoint": endpoint, "input": {"training_data_url": "clips.zip"}})
 
 
 def sample_captions(
     family: Family, captions: Sequence[str], shape: ClipShape, scratch: Path, sampling: Sampling
 ) -> list[Made]:
     """Make a clip of each caption with the base model alone."""
-    prompt = prompts_of(family, [*captions, NEGATIVE_PROMPT], scratch)
+    prompt = prompts_of(family, [*captions, negative_prompt(family.facts.family)], scratch)
     asked = {stream: embeddings[:-1] for stream, embeddings in prompt.items()}
     away = {stream: embeddings[-1:] for stream, embeddings in prompt.items()}
     device = torch.device("cpu")

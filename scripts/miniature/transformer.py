@@ -4,8 +4,8 @@ The noising, the conditions, the loss and the call of the transformer are the en
 lengths, because padding becomes registers and a model that has seen one length of it reads no other. A few batches are
 trained without captions, and a few with the streams apart: what guidance guides away from.
 
-It has seven stages. The first learns how scenes look, the second refines that at the high noise levels where sampling
-spends most of its steps. The next two learn directions from twins: half of a batch are the same scenes as the other
+With sound it has seven stages. The first learns how scenes look, the second refines that at the high noise levels where
+sampling spends most of its steps. The next two learn directions from twins: half of a batch are the same scenes as the other
 half, going the other way under the same noise, so that only the caption tells them apart; all clips and texts have one
 length, and often the pictures do not hear the tone. Without twins left and right are taken for each other; from the
 start, or among clips and texts of many lengths, twins do not help in as many steps. The fifth stage brings the other
@@ -29,7 +29,6 @@ from transformers import Gemma3ForConditionalGeneration, GemmaTokenizer, T5Encod
 from ltx_trainer import world
 from ltx_trainer.atomic import whole_file
 from ltx_trainer.conditions.streams import make_streams
-from ltx_trainer.config.request import NEGATIVE_PROMPT
 from ltx_trainer.diffusion import GuidanceScales, ModelStream, Stream, add_noise, flow_loss
 from ltx_trainer.geometry import ClipShape, FrameSize, num_audio_tokens
 from ltx_trainer.models.family import Family
@@ -37,7 +36,17 @@ from ltx_trainer.models.miniature_parts import MAX_TEXT_TOKENS
 from ltx_trainer.prepare.sound import PEAK
 from ltx_trainer.train.step import draw_noise, generated
 from miniature.parts import Recipe
-from miniature.scores import HELD_OUT, decode, defaults, held_out_scenes, latents_of, make, share, terms_for
+from miniature.scores import (
+    HELD_OUT,
+    decode,
+    defaults,
+    held_out_scenes,
+    latents_of,
+    make,
+    negative_prompt,
+    share,
+    terms_for,
+)
 
 SIDE = 64
 NUM_SCENES = 1600
@@ -158,7 +167,6 @@ SILENT_STAGES = (
 """Those of a model without sound, whose directions are all told by the caption alone."""
 
 LOGIT_SPREAD = 1.2
-SHORT_NEGATIVE_PROMPT = "blurry, low quality, bad quality, out of focus"
 
 
 class Texts(ABC):
@@ -200,7 +208,7 @@ class Ltx2Texts(Texts):
     def __init__(
         self, encoder: Gemma3ForConditionalGeneration, tokenizer: GemmaTokenizer, connectors: LTX2TextConnectors
     ) -> None:
-        super().__init__(NEGATIVE_PROMPT)
+        super().__init__(negative_prompt("ltx-2.3"))
         self._encoder = encoder
         self._tokenizer = tokenizer
         self._connectors = connectors
@@ -229,7 +237,7 @@ class T5Texts(Texts):
     """Last hidden states, and which of them are text: padding is not read, so its length does not matter."""
 
     def __init__(self, encoder: T5EncoderModel, tokenizer: T5Tokenizer) -> None:
-        super().__init__(SHORT_NEGATIVE_PROMPT)
+        super().__init__(negative_prompt("ltx-video"))
         self._encoder = encoder
         self._tokenizer = tokenizer
 

@@ -136,7 +136,7 @@ def test_large_models_are_guided_by_noise_level(folder: Path) -> None:
     family = open_family(read_model(folder, "ltx-video", version="0.9.8-dev"))
     sampling = family.sampling
 
-    assert sampling.projects_negative
+    assert sampling.fits_negative
     assert [level.stg_blocks for level in sampling.levels] == [(), (3,), (3,), (3,), (3,), (3,)]
     assert (sampling.scales["video"].cfg, sampling.scales["video"].stg) == (1, 1)
 

@@ -12,7 +12,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, LTXConditionPipeline, LTX
 from torch import Tensor
 
 from ltx_trainer.config import Settings
-from ltx_trainer.diffusion import GuidanceScales, generated_stream, projected, video_tokens
+from ltx_trainer.diffusion import GuidanceScales, fitted, generated_stream, video_tokens
 from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.models import ModelFacts, read_model
 from ltx_trainer.models.family import Family, open_family
@@ -147,7 +147,7 @@ def test_large_models_are_guided_as_published(video_facts: ModelFacts) -> None:
     assert sampling.at(float(torch.tensor(0.985))).scales["video"].cfg == 8
 
 
-def test_the_negative_prediction_is_projected_and_velocities_are_combined(
+def test_the_negative_prediction_is_fitted_and_velocities_are_combined(
     video_facts: ModelFacts, prompts: Prompts, sampled: Callable[..., Tensor]
 ) -> None:
     family = open_family(replace(video_facts, version="0.9.8-dev"))
@@ -168,13 +168,13 @@ def test_the_negative_prediction_is_projected_and_velocities_are_combined(
     torch.testing.assert_close(found, noise - rescaled, atol=1e-5, rtol=0)
 
 
-def test_what_is_left_of_a_projected_prediction_is_at_right_angles() -> None:
+def test_what_is_left_beside_a_fitted_prediction_is_at_right_angles() -> None:
     positive, negative = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
 
-    rest = positive - projected(negative, positive)
+    rest = positive - fitted(negative, positive)
 
     torch.testing.assert_close((rest * negative).sum(dim=(1, 2)), torch.zeros(3), atol=1e-5, rtol=0)
-    assert projected(torch.zeros_like(negative), positive).abs().max() == 0
+    assert fitted(torch.zeros_like(negative), positive).abs().max() == 0
 
 
 def test_settings_hold_at_every_noise_level(video_facts: ModelFacts, load: Callable[..., Settings]) -> None:
