@@ -5,12 +5,12 @@ lengths, because padding becomes registers and a model that has seen one length 
 trained without captions, and a few with the streams apart: what guidance guides away from.
 
 With sound it has seven stages. The first learns how scenes look, the second refines that at the high noise levels where
-sampling spends most of its steps. The next two learn directions from twins: half of a batch are the same scenes as the other
-half, going the other way under the same noise, so that only the caption tells them apart; all clips and texts have one
-length, and often the pictures do not hear the tone. Without twins left and right are taken for each other; from the
-start, or among clips and texts of many lengths, twins do not help in as many steps. The fifth stage brings the other
-lengths back. In the sixth one stream is always given whole, mostly without a caption and to twins that move up and
-down: only then is a tone read off the pictures. The last settles all that was learned.
+sampling spends most of its steps. The next two learn directions from twins: half of a batch are the same scenes as the
+other half, going the other way under the same noise, so that only the caption tells them apart; all clips and texts
+have one length, and often the pictures do not hear the tone. Without twins left and right are taken for each other;
+from the start, or among clips and texts of many lengths, twins do not help in as many steps. The fifth stage brings the
+other lengths back. In the sixth one stream is always given whole, mostly without a caption and to twins that move up
+and down: only then is a tone read off the pictures. The last settles all that was learned.
 """
 
 from abc import ABC, abstractmethod
