@@ -60,7 +60,7 @@ SAMPLING_STEPS = 20
 
 LEAST_FALL = 0.2
 LEAST_WORSE = 9
-LEAST_SCORE, LEAST_GAIN = 0.7, 0.3
+LEAST_SCORE, LEAST_GAIN = 0.6, 0.3
 """A lesson of which the base knows too much to gain that is too easy."""
 
 

@@ -129,9 +129,9 @@ class Lesson:
         ]
 
     def kept_of(self, file: File) -> File:
-        """Cut a file to what an extension is given of it; a video that is extended to the front is given whole."""
+        """Cut a file to what an extension is given of it."""
         conditions = self.mode.conditions
-        if Condition.PREFIX not in conditions and (Condition.SUFFIX not in conditions or self.mode.has_video):
+        if Condition.PREFIX not in conditions and Condition.SUFFIX not in conditions:
             return file
         num_frames = self.fields.get("conditioning_frames")
         seconds = num_frames / FRAME_RATE if isinstance(num_frames, int) else GIVEN_SECONDS
