@@ -3,6 +3,7 @@
 `look` works without torch, so that a refused config or archive is answered at once; `work` imports what needs it.
 """
 
+import logging
 import math
 import os
 from collections.abc import Iterator
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
     from ltx_trainer.models.family import Family
     from ltx_trainer.validate import Previews
+
+logger = logging.getLogger(__name__)
 
 
 class Stage(IntEnum):
@@ -429,6 +432,8 @@ def _read_base(settings: Settings, space: Space) -> ModelFacts:
         allow_unsuitable_base=model.allow_unsuitable_base,
     )
     facts = read_model(located, family, version=model.version, allow_unsuitable_base=model.allow_unsuitable_base)
+    if facts.version is not None:
+        logger.info("The base model is of version %s.", facts.version)
     absent = [block for block in settings.validation.stg_blocks or () if block >= facts.num_blocks]
     if absent:
         raise ConfigError(

@@ -78,6 +78,7 @@ def write_bundle(
             **inference,
             "lora_scale": 1.0,
             "negative_prompt": settings.input.validation_negative_prompt,
+            "reverse": settings.input.validation_reverse,
         },
     }
     metadata = _metadata(settings, family, adapter, with_audio=with_audio) | _reference_factors(settings, terms)
@@ -155,6 +156,7 @@ def _config(settings: Settings, family: Family, adapter: Adapter, *, with_audio:
         "family": family.facts.family,
         "base_model": family.facts.name,
         "base_model_revision": family.facts.revision,
+        "base_model_version": family.facts.version,
         "warm_start": _warm_start(settings),
         "rank": request.rank,
         "steps": adapter.step,

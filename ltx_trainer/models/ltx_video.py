@@ -90,6 +90,12 @@ class LtxVideoFamily(Family):
         tokenizer = _load_tokenizer(facts.tokenizer)
         dtype = working_dtype(facts.components["text_encoder"], device)
         encoder = load_transformers(T5EncoderModel, facts.text_encoder, dtype, device)
+        words = encoder.config.vocab_size
+        if len(tokenizer) > words:
+            raise ModelError(
+                f"the tokenizer in {facts.tokenizer} knows {len(tokenizer)} pieces, and the text encoder in "
+                f"{facts.text_encoder} {words}. Give the tokenizer that belongs to it."
+            )
         with placed(encoder, device):
             for text in texts:
                 ids, mask = tokenize(tokenizer, text, facts.max_text_tokens)

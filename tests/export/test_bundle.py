@@ -98,6 +98,7 @@ def test_the_config_file_knows_the_lora_by_its_digest(published: Any) -> None:
         "num_steps": 30,
         "lora_scale": 1.0,
         "negative_prompt": "blurry",
+        "reverse": False,
     }
     assert (config["rank"], config["steps"], config["trigger_phrase"]) == (8, 7, "TOK")
 
@@ -199,9 +200,14 @@ def test_the_config_file_names_the_commit_of_a_model_from_the_hub(
 ) -> None:
     fetched = open_family(replace(family.facts, revision="0123abc"))
 
-    bundles = (publish(silent.trained, base=base, with_audio=False) for base in (family, fetched))
+    # Each is read before the next one takes its place.
+    configs = [
+        json.loads(publish(silent.trained, base=base, with_audio=False).config.read_text())
+        for base in (family, fetched)
+    ]
 
-    assert [json.loads(bundle.config.read_text())["base_model_revision"] for bundle in bundles] == [None, "0123abc"]
+    assert [config["base_model_revision"] for config in configs] == [None, "0123abc"]
+    assert {config["base_model_version"] for config in configs} == {family.facts.version}
 
 
 def test_the_config_file_names_the_lora_of_a_warm_start(

@@ -19,10 +19,13 @@ from diffusers import (
     LTXVideoTransformer3DModel,
 )
 from safetensors.torch import load_file, save_file
+from sentencepiece import SentencePieceTrainer
 from torch import Tensor, nn
+from transformers import T5EncoderModel
 
+from ltx_trainer import world
 from ltx_trainer.diffusion.tokens import ModelStream, video_tokens
-from ltx_trainer.errors import ConfigError
+from ltx_trainer.errors import ConfigError, ModelError
 from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.models import component_files, read_model
 from ltx_trainer.models.codecs import DECODE_NOISE_SCALE, DECODE_SEED, DECODE_TIMESTEP
@@ -265,6 +268,42 @@ def test_prompts_are_those_of_the_librarys_pipeline(ltx_video: Family, ltx_video
         assert torch.equal(prompt["mask"], mask[index])
         torch.testing.assert_close(prompt["video"][mask[index]], expected[index][mask[index]])
     assert found[""]["mask"].sum() == 1
+
+
+def with_pieces(source: Path, folder: Path, count: int) -> Path:
+    """Copy a model, with a tokenizer of nothing but a `spiece.model`."""
+    model = Path(shutil.copytree(source, folder / "model"))
+    (model / "tokenizer/tokenizer.json").unlink()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter([world.caption(scene) for scene in world.draw_scenes(200, 1)]),
+        model_prefix=str(model / "tokenizer/spiece"),
+        vocab_size=count,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+    )
+    return model
+
+
+def test_a_tokenizer_may_be_a_file_of_pieces_alone(ltx_video_folder: Path, tmp_path: Path) -> None:
+    family = open_family(read_model(with_pieces(ltx_video_folder, tmp_path, 50), "ltx-video"))
+
+    ((_, prompt),) = family.encode_prompts(["a red circle moves up"], CPU, scratch=tmp_path)
+
+    assert 4 < prompt["mask"].sum() < 20
+    assert prompt["video"].isfinite().all()
+
+
+def test_a_tokenizer_of_another_encoder_is_refused_with_both_sizes(ltx_video_folder: Path, tmp_path: Path) -> None:
+    model = with_pieces(ltx_video_folder, tmp_path, 50)
+    encoder = T5EncoderModel.from_pretrained(model / "text_encoder")
+    encoder.resize_token_embeddings(40)
+    encoder.save_pretrained(model / "text_encoder")
+    family = open_family(read_model(model, "ltx-video"))
+
+    with pytest.raises(ModelError, match=r"knows \d+ pieces, and the text encoder in .* 40\. Give the tokenizer"):
+        next(iter(family.encode_prompts(["a red circle"], CPU, scratch=tmp_path)))
 
 
 def test_a_long_text_is_cut_with_a_warning(ltx_video: Family, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
