@@ -64,12 +64,6 @@ def test_i2v_is_given_the_first_frame_in_the_share_of_samples_asked_for(
     assert not rest.any()
 
 
-def test_a_clip_of_one_frame_is_never_given_whole(load: Load, batches: Callable[..., Any]) -> None:
-    settings = load(*I2V, "input.first_frame_conditioning_p=1", "input.number_of_frames=1")
-
-    assert not given(batches(settings)).any()
-
-
 def test_t2v_is_given_nothing(load: Load, batches: Callable[..., Any]) -> None:
     assert not given(batches(load())).any()
 

@@ -180,10 +180,10 @@ def test_what_is_left_beside_a_fitted_prediction_is_at_right_angles() -> None:
 def test_settings_hold_at_every_noise_level(video_facts: ModelFacts, load: Callable[..., Settings]) -> None:
     family = open_family(replace(video_facts, version="0.9.8-dev"))
 
-    own = sampling_of(load("validation.steps=null"), family)
-    chosen = sampling_of(
-        load("validation.steps=4", "validation.video_cfg=2", "validation.stg_blocks=[1]", "input.stg_scale=0.5"), family
-    )
+    mode = ("endpoint=ltx-video/v2v", "input.validation=[]")
+    own = sampling_of(load(*mode, "validation.steps=null"), family)
+    wishes = ("validation.steps=4", "validation.video_cfg=2", "validation.stg_blocks=[1]", "input.stg_scale=0.5")
+    chosen = sampling_of(load(*mode, *wishes), family)
 
     assert (own.num_steps, own.levels) == (30, family.sampling.levels)
     assert chosen.num_steps == 4

@@ -1,0 +1,12 @@
+"""A given first frame goes on as it was taught."""
+
+from collections.abc import Callable
+
+from mode_check import Verdict
+
+
+def test_i2v_learns_what_becomes_of_a_first_frame(learn: Callable[[str], Verdict]) -> None:
+    verdict = learn("i2v")
+
+    assert verdict.problems == []
+    assert set(verdict.worse) == {"video kept"}
