@@ -45,10 +45,10 @@ from ltx_trainer.atomic import write_text
 from ltx_trainer.diffusion import ModelStream, generated_stream
 from ltx_trainer.geometry import ClipShape, FrameSize, ScaleFactors, num_audio_tokens
 from ltx_trainer.models import AudioFacts, ModelFacts
+from ltx_trainer.models.facts import LTX2_RESOLUTIONS
 from ltx_trainer.models.family import Family, open_family
 from ltx_trainer.models.folder import read_component
 from ltx_trainer.models.lora import attach_lora
-from ltx_trainer.models.ltx2_reader import LTX2_RESOLUTIONS
 from ltx_trainer.models.names import LTX2_GROUPS
 from ltx_trainer.modes import ALL_ATTENTION
 

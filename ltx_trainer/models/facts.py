@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 
 from ltx_trainer.geometry import FrameSize, ScaleFactors, SoundGrid
 from ltx_trainer.models.component import Component
@@ -11,6 +12,15 @@ from ltx_trainer.models.folder import tokenizer_files
 from ltx_trainer.models.names import ModuleGroups
 
 Resolutions = Mapping[str, Mapping[str, FrameSize]]
+
+LTX2_RESOLUTIONS: Resolutions = MappingProxyType(
+    {
+        "low": {"16:9": FrameSize(512, 288), "1:1": FrameSize(512, 512), "9:16": FrameSize(288, 512)},
+        "medium": {"16:9": FrameSize(768, 448), "1:1": FrameSize(768, 768), "9:16": FrameSize(448, 768)},
+        "high": {"16:9": FrameSize(960, 544), "1:1": FrameSize(960, 960), "9:16": FrameSize(544, 960)},
+    }
+)
+"""Of the hosted trainers of LTX-2.3."""
 
 
 @dataclass(frozen=True)

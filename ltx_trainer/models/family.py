@@ -5,18 +5,25 @@ n samples of sound, t steps, m mel bins.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from ltx_trainer.diffusion.guidance import GuidanceScales, LevelGuidance
 from ltx_trainer.diffusion.tokens import ModelStream, audio_coordinates, video_coordinates
 from ltx_trainer.geometry import ClipShape
+from ltx_trainer.models import names
 from ltx_trainer.models.facts import ModelFacts, component_files
+from ltx_trainer.models.weights import check_component
+
+TIMESTEP_SCALE = 1000
+"""What the library's transformers multiply noise levels by."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,10 @@ class Family(ABC):
 
     Attributes:
         facts: As read from its files.
+        classes: The library's class of each component.
     """
+
+    classes: Mapping[str, type[ModelMixin]]
 
     def __init__(self, facts: ModelFacts) -> None:
         self.facts = facts
@@ -103,7 +113,7 @@ class Family(ABC):
             GeometryError: The clip does not fit the model.
         """
         factors = self.facts.factors
-        return video_coordinates(shape.latent_grid(factors), factors, shape.frame_rate)
+        return video_coordinates(shape.latent_grid(factors), factors, shape.frame_rate, causal=self.is_causal)
 
     def audio_coordinates(self, num_tokens: int) -> Tensor:
         """Give the bounds in seconds of each audio token of a clip `[1 t 2]`."""
@@ -116,13 +126,14 @@ class Family(ABC):
             rate_hz=audio.rate_hz,
         )
 
-    @abstractmethod
     def check_weights(self) -> None:
         """Hold the weight files to the model's classes by their headers, before anything is computed.
 
         Raises:
             ModelError: Tensors are missing, left over or of another shape.
         """
+        for name, model_class in self.classes.items():
+            check_component(model_class, self.facts.components[name])
 
     @property
     @abstractmethod
@@ -196,7 +207,6 @@ class Family(ABC):
             isolate: Keep the streams from attending to each other.
         """
 
-    @abstractmethod
     def lora_modules(self, groups: Sequence[str], *, frozen: Collection[str] = ()) -> list[str]:
         """Name the linear layers of `groups` in all blocks, in full.
 
@@ -207,14 +217,32 @@ class Family(ABC):
         Raises:
             ConfigError: A group is not known; the message names the one that was probably meant.
         """
+        return names.lora_modules(self.facts.modules, groups, self.facts.num_blocks, frozen)
 
-    @abstractmethod
     def published_name(self, module: str) -> str:
         """Turn the library's path of a module into the path in the model's original checkpoint."""
+        return names.published_name(module)
 
-    @abstractmethod
     def library_name(self, module: str) -> str:
         """Turn a path in the model's original checkpoint into the library's; the inverse of `published_name`."""
+        return names.library_name(module)
+
+
+def cast_inputs(
+    inputs: Sequence[str],
+) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Make a forward pre-hook that brings inputs, by their names, to the type of a transformer's weights.
+
+    What it does not name, timesteps and coordinates, stays exact.
+    """
+
+    def hook(
+        transformer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        dtype = transformer.get_parameter("proj_in.weight").dtype
+        return args, kwargs | {name: kwargs[name].to(dtype) for name in inputs}
+
+    return hook
 
 
 def open_family(facts: ModelFacts) -> Family:

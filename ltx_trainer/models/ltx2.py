@@ -3,10 +3,9 @@
 Shapes: b samples, n tokens, c channels, l text tokens, d text features.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import (
@@ -21,15 +20,13 @@ from torch import Tensor, nn
 from ltx_trainer.diffusion.guidance import GuidanceScales
 from ltx_trainer.diffusion.schedule import sampling_sigmas
 from ltx_trainer.diffusion.tokens import ModelStream
-from ltx_trainer.models import names
 from ltx_trainer.models.codecs import open_audio_codec, open_video_codec
 from ltx_trainer.models.facts import AudioFacts
-from ltx_trainer.models.family import AudioCodec, Family, SamplingDefaults, VideoCodec
+from ltx_trainer.models.family import TIMESTEP_SCALE, AudioCodec, Family, SamplingDefaults, VideoCodec, cast_inputs
 from ltx_trainer.models.own_timesteps import modulate_by_own_timesteps
 from ltx_trainer.models.prompts import encode_prompts
-from ltx_trainer.models.weights import check_component, load_component, placed
+from ltx_trainer.models.weights import load_component, placed
 
-TIMESTEP_SCALE = 1000
 STG_BLOCK = 28
 NUM_STEPS = 30
 
@@ -41,27 +38,22 @@ CAST_INPUTS = (
 )
 
 
-CLASSES: Mapping[str, type[ModelMixin]] = {
-    "transformer": LTX2VideoTransformer3DModel,
-    "vae": AutoencoderKLLTX2Video,
-    "audio_vae": AutoencoderKLLTX2Audio,
-    "vocoder": LTX2VocoderWithBWE,
-    "connectors": LTX2TextConnectors,
-}
-
-
 class Ltx2Family(Family):
     """A base model of LTX-2.3."""
+
+    classes: Mapping[str, type[ModelMixin]] = {
+        "transformer": LTX2VideoTransformer3DModel,
+        "vae": AutoencoderKLLTX2Video,
+        "audio_vae": AutoencoderKLLTX2Audio,
+        "vocoder": LTX2VocoderWithBWE,
+        "connectors": LTX2TextConnectors,
+    }
 
     @property
     def audio_facts(self) -> AudioFacts:
         """The facts of a model that always has sound."""
         assert self.facts.audio is not None
         return self.facts.audio
-
-    def check_weights(self) -> None:
-        for name, model_class in CLASSES.items():
-            check_component(model_class, self.facts.components[name])
 
     @property
     def sampling(self) -> SamplingDefaults:
@@ -101,7 +93,7 @@ class Ltx2Family(Family):
         )
         if gradient_checkpointing:
             transformer.enable_gradient_checkpointing()
-        transformer.register_forward_pre_hook(_cast_inputs, with_kwargs=True)
+        transformer.register_forward_pre_hook(cast_inputs(CAST_INPUTS), with_kwargs=True)
         modulate_by_own_timesteps(transformer)
         with placed(transformer, device):
             yield transformer
@@ -135,15 +127,6 @@ class Ltx2Family(Family):
         velocities = {"video": video_velocity, "audio": audio_velocity}
         return {name: velocities[name].float() for name in streams}
 
-    def lora_modules(self, groups: Sequence[str], *, frozen: Collection[str] = ()) -> list[str]:
-        return names.lora_modules(self.facts.modules, groups, self.facts.num_blocks, frozen)
-
-    def published_name(self, module: str) -> str:
-        return names.published_name(module)
-
-    def library_name(self, module: str) -> str:
-        return names.library_name(module)
-
     def _nothing_seen(self, audio: ModelStream) -> ModelStream:
         return _one_empty_token(audio, self.facts.video_channels, num_axes=3)
 
@@ -161,11 +144,3 @@ def _one_empty_token(other: ModelStream, num_channels: int, num_axes: int) -> Mo
         sigma=other.sigma.new_zeros(batch_size),
         coordinates=other.coordinates.new_zeros(batch_size, num_axes, 1, 2),
     )
-
-
-def _cast_inputs(
-    transformer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Bring tokens and text to the type of the weights. Timesteps and coordinates stay exact."""
-    dtype = transformer.get_parameter("proj_in.weight").dtype
-    return args, kwargs | {name: kwargs[name].to(dtype) for name in CAST_INPUTS}

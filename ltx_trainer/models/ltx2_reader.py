@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from ltx_trainer.errors import ModelError
-from ltx_trainer.geometry import FrameSize
 from ltx_trainer.models.component import Component
-from ltx_trainer.models.facts import AudioFacts, Resolutions
+from ltx_trainer.models.facts import LTX2_RESOLUTIONS, AudioFacts
 from ltx_trainer.models.folder import CONFIG_FILE, SCHEDULER_FILE, Layout, read_json
 from ltx_trainer.models.gemma import GEMMA
 from ltx_trainer.models.names import LTX2_GROUPS
@@ -17,14 +15,6 @@ from ltx_trainer.models.reader import Parts, Reader, config_fact
 from ltx_trainer.models.unified_ltx2 import LTX2_FILE
 
 VERSION = "2.3"
-
-LTX2_RESOLUTIONS: Resolutions = MappingProxyType(
-    {
-        "low": {"16:9": FrameSize(512, 288), "1:1": FrameSize(512, 512), "9:16": FrameSize(288, 512)},
-        "medium": {"16:9": FrameSize(768, 448), "1:1": FrameSize(768, 768), "9:16": FrameSize(448, 768)},
-        "high": {"16:9": FrameSize(960, 544), "1:1": FrameSize(960, 960), "9:16": FrameSize(544, 960)},
-    }
-)
 
 
 class Ltx2Reader(Reader):

@@ -3,10 +3,9 @@
 Shapes: b samples, n tokens, c channels, l text tokens, d text features.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel, ModelMixin
@@ -15,28 +14,25 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, T5EncoderModel
 
 from ltx_trainer.diffusion.guidance import GuidanceScales, LevelGuidance
 from ltx_trainer.diffusion.schedule import linear_quadratic_sigmas, shifted_sigmas
-from ltx_trainer.diffusion.tokens import ModelStream, video_coordinates
+from ltx_trainer.diffusion.tokens import ModelStream
 from ltx_trainer.errors import ModelError
-from ltx_trainer.geometry import ClipShape
-from ltx_trainer.models import names
 from ltx_trainer.models.attention_values import STG_BLOCKS, perturb_by_values
 from ltx_trainer.models.codecs import open_video_codec
-from ltx_trainer.models.family import AudioCodec, Family, SamplingDefaults, VideoCodec
+from ltx_trainer.models.family import TIMESTEP_SCALE, AudioCodec, Family, SamplingDefaults, VideoCodec, cast_inputs
 from ltx_trainer.models.prompts import tokenize
 from ltx_trainer.models.versions import Guided, Schedule, Version, row_of
-from ltx_trainer.models.weights import check_component, load_component, load_transformers, placed, working_dtype
+from ltx_trainer.models.weights import load_component, load_transformers, placed, working_dtype
 
-TIMESTEP_SCALE = 1000
 CAST_INPUTS = ("hidden_states", "encoder_hidden_states")
-
-CLASSES: Mapping[str, type[ModelMixin]] = {
-    "transformer": LTXVideoTransformer3DModel,
-    "vae": AutoencoderKLLTXVideo,
-}
 
 
 class LtxVideoFamily(Family):
     """A base model of LTX-Video 0.9.x."""
+
+    classes: Mapping[str, type[ModelMixin]] = {
+        "transformer": LTXVideoTransformer3DModel,
+        "vae": AutoencoderKLLTXVideo,
+    }
 
     @property
     def version(self) -> Version:
@@ -46,15 +42,6 @@ class LtxVideoFamily(Family):
     @property
     def is_causal(self) -> bool:
         return self.version.causal
-
-    def video_coordinates(self, shape: ClipShape) -> Tensor:
-        factors = self.facts.factors
-        grid = shape.latent_grid(factors)
-        return video_coordinates(grid, factors, shape.frame_rate, causal=self.is_causal)
-
-    def check_weights(self) -> None:
-        for name, model_class in CLASSES.items():
-            check_component(model_class, self.facts.components[name])
 
     @property
     def sampling(self) -> SamplingDefaults:
@@ -116,7 +103,7 @@ class LtxVideoFamily(Family):
         transformer = load_component(LTXVideoTransformer3DModel, component, dtype, device)
         if gradient_checkpointing:
             transformer.enable_gradient_checkpointing()
-        transformer.register_forward_pre_hook(_cast_inputs, with_kwargs=True)
+        transformer.register_forward_pre_hook(cast_inputs(CAST_INPUTS), with_kwargs=True)
         perturb_by_values(transformer)
         with placed(transformer, device):
             yield transformer
@@ -144,15 +131,6 @@ class LtxVideoFamily(Family):
         )
         return {"video": velocity.float()}
 
-    def lora_modules(self, groups: Sequence[str], *, frozen: Collection[str] = ()) -> list[str]:
-        return names.lora_modules(self.facts.modules, groups, self.facts.num_blocks, frozen)
-
-    def published_name(self, module: str) -> str:
-        return names.published_name(module)
-
-    def library_name(self, module: str) -> str:
-        return names.library_name(module)
-
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
@@ -161,11 +139,3 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise ModelError(
             f"the tokenizer in {folder} does not load: {error}. Give one with its tokenizer.json or spiece.model."
         ) from error
-
-
-def _cast_inputs(
-    transformer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Bring tokens and text to the type of the weights. Timesteps and coordinates stay exact."""
-    dtype = transformer.get_parameter("proj_in.weight").dtype
-    return args, kwargs | {name: kwargs[name].to(dtype) for name in CAST_INPUTS}

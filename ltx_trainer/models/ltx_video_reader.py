@@ -2,28 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from ltx_trainer.errors import ModelError
-from ltx_trainer.geometry import FrameSize
 from ltx_trainer.models.component import Component
-from ltx_trainer.models.facts import Resolutions
+from ltx_trainer.models.facts import LTX2_RESOLUTIONS
 from ltx_trainer.models.folder import CONFIG_FILE, OVERRIDES_FILE, Layout, read_json, read_overrides
 from ltx_trainer.models.names import LTX_VIDEO_GROUPS
 from ltx_trainer.models.reader import Parts, Reader
 from ltx_trainer.models.t5 import T5
 from ltx_trainer.models.unified_ltx_video import LTX_VIDEO_FILE, is_causal
 from ltx_trainer.models.versions import Version, candidates, known_names, row_of
-
-LTX_VIDEO_RESOLUTIONS: Resolutions = MappingProxyType(
-    {
-        "low": {"16:9": FrameSize(512, 288), "1:1": FrameSize(512, 512), "9:16": FrameSize(288, 512)},
-        "medium": {"16:9": FrameSize(768, 448), "1:1": FrameSize(768, 768), "9:16": FrameSize(448, 768)},
-        "high": {"16:9": FrameSize(960, 544), "1:1": FrameSize(960, 960), "9:16": FrameSize(544, 960)},
-    }
-)
-"""The page of the hosted trainer names the levels and not their sizes; these are those of the LTX-2.3 trainers."""
 
 
 class LtxVideoReader(Reader):
@@ -41,7 +30,8 @@ class LtxVideoReader(Reader):
     default_encoder = "PixArt-alpha/PixArt-XL-2-1024-MS"
     modules = LTX_VIDEO_GROUPS
     max_text_tokens = 256
-    resolutions = LTX_VIDEO_RESOLUTIONS
+    # The page of the hosted trainer names the levels and not their sizes.
+    resolutions = LTX2_RESOLUTIONS
 
     def check_configs(self, folder: Path, source: str, asked: str | None) -> None:
         configs = [folder / name / CONFIG_FILE for name in ("transformer", "vae")]

@@ -1,4 +1,4 @@
-"""From where a base model lies to its facts: the one table of families, and what reading has in common."""
+"""From where a base model lies to its facts: what the readers of all families have in common."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -8,15 +8,12 @@ from typing import Any
 from ltx_trainer.models.header import Entry
 from ltx_trainer.models.unified import FileKind
 from ltx_trainer.models.unified_ltx2_config import RULES, component_arguments
-from ltx_trainer.models.unified_ltx2_names import LEFT_OUT, TRANSFORMER_PREFIX, component_of, library_key
+from ltx_trainer.models.unified_ltx2_names import LEFT_OUT, component_of, library_key
+from ltx_trainer.models.unified_names import AUDIO_INPUT, VIDEO_INPUT
 from ltx_trainer.models.unified_section import Arguments, Section
 
 LATER = {"use_keyframes_abs_pos_embedding": True, "ff_bias": False, "use_prompt_adaln_single": False}
 DECLARED_VERSION = re.compile(r"[0-9]+\.[0-9]+")
-VIDEO_INPUT, AUDIO_INPUT = (
-    f"{TRANSFORMER_PREFIX}patchify_proj.weight",
-    f"{TRANSFORMER_PREFIX}audio_patchify_proj.weight",
-)
 
 
 def _found(config: Section, metadata: Mapping[str, str], entries: Mapping[str, Entry]) -> str:

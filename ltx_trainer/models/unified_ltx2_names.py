@@ -7,9 +7,8 @@ of a unified file, so no two names of a file become the same.
 import re
 from collections.abc import Mapping
 
-from ltx_trainer.models.names import BLOCKS, library_name, published_name
+from ltx_trainer.models.unified_names import STATISTICS, TRANSFORMER_PREFIX, VIDEO_STEPS, rename, transformer_key
 
-TRANSFORMER_PREFIX = "model.diffusion_model."
 PREFIXES: Mapping[str, str] = {
     f"{TRANSFORMER_PREFIX}video_embeddings_connector.": "connectors",
     f"{TRANSFORMER_PREFIX}audio_embeddings_connector.": "connectors",
@@ -21,10 +20,6 @@ PREFIXES: Mapping[str, str] = {
 }
 """Which component a name belongs to; the first prefix that fits holds."""
 
-TABLES: Mapping[str, str] = {
-    "scale_shift_table_a2v_ca_video": "video_a2v_cross_attn_scale_shift_table",
-    "scale_shift_table_a2v_ca_audio": "audio_a2v_cross_attn_scale_shift_table",
-}
 CONNECTOR_ROOTS: Mapping[str, str] = {
     f"{TRANSFORMER_PREFIX}video_embeddings_connector.": "video_connector.",
     f"{TRANSFORMER_PREFIX}audio_embeddings_connector.": "audio_connector.",
@@ -36,11 +31,6 @@ CONNECTOR_STEPS: Mapping[str, str] = {
     "q_norm": "norm_q",
     "k_norm": "norm_k",
 }
-STATISTICS: Mapping[str, str] = {
-    "per_channel_statistics.mean-of-means": "latents_mean",
-    "per_channel_statistics.std-of-means": "latents_std",
-}
-VIDEO_STEPS: Mapping[str, str] = {"res_blocks": "resnets"}
 VIDEO_BLOCKS = (["encoder", "down_blocks"], ["decoder", "up_blocks"])
 VIDEO_BLOCK = re.compile(r"(encoder\.down_blocks|decoder\.up_blocks)\.(0|[1-9][0-9]*)\.(.+)")
 VOCODER_STEPS: Mapping[str, str] = {
@@ -90,16 +80,6 @@ def library_key(key: str, num_stages: int) -> str | None:
     return _vocoder_key(key.removeprefix("vocoder.")) if component == "vocoder" else None
 
 
-def transformer_key(path: str) -> str | None:
-    """Turn the path of a transformer's tensor into the library's, or give None where it is the library's already."""
-    library = library_name(path)
-    if published_name(library) != path:
-        return None
-    root, *rest = library.split(".")
-    renamed = rename(rest, TABLES) if root == BLOCKS else rest
-    return None if renamed is None else ".".join([root, *renamed])
-
-
 def _connectors_key(key: str) -> str | None:
     for prefix, root in CONNECTOR_ROOTS.items():
         if key.startswith(prefix):
@@ -146,10 +126,3 @@ def _vocoder_key(path: str) -> str | None:
         del steps[-2]
     renamed = rename(steps, VOCODER_STEPS)
     return None if renamed is None else ".".join(renamed)
-
-
-def rename(steps: list[str], names: Mapping[str, str], foreign: frozenset[str] = frozenset()) -> list[str] | None:
-    """Rename whole steps, or give None where one of them is the library's already."""
-    if foreign.intersection(steps) or not set(names.values()).isdisjoint(steps):
-        return None
-    return [names.get(step, step) for step in steps]

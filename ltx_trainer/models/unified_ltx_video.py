@@ -12,15 +12,19 @@ from typing import Any
 from ltx_trainer.errors import ModelError
 from ltx_trainer.models.header import Entry
 from ltx_trainer.models.unified import FileKind
-from ltx_trainer.models.unified_ltx2_names import STATISTICS, TRANSFORMER_PREFIX, rename, transformer_key
+from ltx_trainer.models.unified_names import (
+    AUDIO_INPUT,
+    STATISTICS,
+    TRANSFORMER_PREFIX,
+    VIDEO_STEPS,
+    rename,
+    transformer_key,
+)
 from ltx_trainer.models.unified_section import Arguments, Block, Rules, Section, Shapes, read_block
+from ltx_trainer.models.versions import DEEP_BLOCK
 
 VAE_PREFIX = "vae."
 PREFIXES: Mapping[str, str] = {TRANSFORMER_PREFIX: "transformer", VAE_PREFIX: "vae"}
-VIDEO_INPUT, AUDIO_INPUT = (
-    f"{TRANSFORMER_PREFIX}patchify_proj.weight",
-    f"{TRANSFORMER_PREFIX}audio_patchify_proj.weight",
-)
 LEFT_OUT = re.compile(r"vae\.per_channel_statistics\.(channel|mean-of-stds|mean-of-stds_over_std-of-means)")
 
 CAUSAL = "causal_temporal_positioning"
@@ -87,9 +91,8 @@ FOLDED = {
 }
 """Downsamplers of the later encoder, which widen as they go."""
 CONVOLVED = "compress_all"
-DEEP_BLOCK, FIRST_BLOCK = "LTXVideo095DownBlock3D", "LTXVideoDownBlock3D"
+FIRST_BLOCK = "LTXVideoDownBlock3D"
 
-VAE_STEPS: Mapping[str, str] = {"res_blocks": "resnets"}
 LAST_STEPS: Mapping[str, str] = {
     "last_time_embedder": "time_embedder",
     "last_scale_shift_table": "scale_shift_table",
@@ -329,7 +332,7 @@ def _vae_key(path: str, places: Mapping[str, list[str]]) -> str | None:
     if root == "decoder":
         last = rename(rest[:1], LAST_STEPS)
         rest = None if last is None else [*last, *rest[1:]]
-    renamed = None if rest is None else rename([root, *rest], VAE_STEPS, LIBRARY_STEPS)
+    renamed = None if rest is None else rename([root, *rest], VIDEO_STEPS, LIBRARY_STEPS)
     if renamed is None:
         return None
     numbered = NUMBERED.fullmatch(".".join(renamed))

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from ltx_trainer.errors import ModelError
 from ltx_trainer.geometry import FrameSize, ScaleFactors
 from ltx_trainer.models import component_files, read_model
-from ltx_trainer.models.ltx2_reader import LTX2_RESOLUTIONS
+from ltx_trainer.models.facts import LTX2_RESOLUTIONS
 from ltx_trainer.models.suitable import name_signs
 
 TRANSFORMER_WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
