@@ -1,5 +1,6 @@
 """Opens media files, picks their streams and walks the decoded frames on the file's own clock."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -10,6 +11,7 @@ import av
 import av.error
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
+from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -17,15 +19,19 @@ from av.video.stream import VideoStream
 
 from ltx_trainer.errors import MediaError
 
+logger = logging.getLogger(__name__)
+
 # Formats that only hold media. Playlists and concatenation scripts, which name other files or addresses, are not here.
 _OPEN_OPTIONS = {
-    "format_whitelist": "mov,matroska,avi,mpegts,wav,mp3,flac,ogg,aac",
+    "format_whitelist": "mov,matroska,avi,gif,mpegts,wav,mp3,flac,ogg,aac",
     "protocol_whitelist": "file",
 }
 # Formats in which a seek lands at an estimated time, or in which a frame's time is only known by counting.
 _READ_FROM_START = frozenset({"avi", "mpegts", "mp3", "aac"})
 # A seek goes by decode times, which differ from the times on screen, and an audio decoder needs a moment to settle.
 _PREROLL_SECONDS = Fraction(1)
+# Decoders of transparency, which these codecs store as a second picture that libav's own decoders pass over.
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 @contextmanager
@@ -44,7 +50,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
     except av.error.FFmpegError as error:
         raise MediaError(
             f"{path.name} cannot be opened as media, whatever its extension says, or was cut short: {error.strerror}. "
-            "Export it again as MP4, MOV, MKV or AVI."
+            "Export it again as MP4, MOV, MKV, WebM or AVI."
         ) from error
     with container:
         try:
@@ -81,6 +87,39 @@ def audio_stream_of(container: InputContainer, name: str) -> AudioStream | None:
         return None
     _check_decodable(stream, name)
     return stream
+
+
+def tell_choice(container: InputContainer, stream: VideoStream | AudioStream, name: str) -> None:
+    """Say which track was picked of several of its type; nothing where there is one."""
+    tracks = [
+        each
+        for each in (container.streams.video if stream.type == "video" else container.streams.audio)
+        if not each.disposition & Disposition.attached_pic
+    ]
+    if len(tracks) > 1:
+        others = ", ".join(_told(each) for each in tracks if each.index != stream.index)
+        logger.info(
+            "%s has %d %s tracks: %s is taken, and not %s.", name, len(tracks), stream.type, _told(stream), others
+        )
+
+
+def _told(stream: VideoStream | AudioStream) -> str:
+    is_video = isinstance(stream, VideoStream)
+    form = f"{stream.width}x{stream.height}" if is_video else f"{stream.sample_rate} Hz, {stream.channels} channels"
+    return f"track {stream.index} ({stream.codec_context.name}, {form})" if stream.codec_context else f"{stream.index}"
+
+
+def declared_seconds(container: InputContainer, stream: VideoStream | AudioStream) -> Fraction:
+    """Read the longest length that the header promises for a stream; 0 if it promises none."""
+    promises = [Fraction(0)]
+    if stream.duration is not None:
+        promises.append(stream.duration * time_base_of(stream))
+    if container.format.name == "avi" and isinstance(stream, VideoStream) and stream.average_rate:
+        # libav lowers the duration of a cut AVI to what is left, but keeps the number of frames.
+        promises.append(stream.frames / stream.average_rate)
+    if "DURATION" in stream.metadata:
+        promises.append(_matroska_seconds(stream.metadata["DURATION"]))
+    return max(promises)
 
 
 def time_base_of(stream: VideoStream | AudioStream) -> Fraction:
@@ -122,6 +161,15 @@ def timed_frames(
     yield from _with_times(container, stream, name)
 
 
+def _matroska_seconds(tag: str) -> Fraction:
+    """Read a Matroska statistics tag such as 00:00:05.040000000; 0 if it is something else."""
+    parts = tag.strip().split(":")
+    if len(parts) != 3 or not all(part.replace(".", "", 1).isdecimal() for part in parts):
+        return Fraction(0)
+    hours, minutes, seconds = (Fraction(part) for part in parts)
+    return hours * 3600 + minutes * 60 + seconds
+
+
 def _check_decodable(stream: VideoStream | AudioStream, name: str) -> None:
     if stream.codec_context is None:
         raise MediaError(
@@ -156,8 +204,19 @@ def _with_ticks(container: InputContainer, stream: VideoStream | AudioStream) ->
     if container.format.name == "avi" and isinstance(stream, VideoStream):
         yield from _counted_ticks(container, stream)
     else:
-        for frame in container.decode(stream):
+        for frame in _decoded(container, stream):
             yield frame.pts, frame
+
+
+def _decoded(container: InputContainer, stream: VideoStream | AudioStream) -> Iterator[Any]:
+    name = _ALPHA_DECODERS.get(stream.codec_context.name)
+    if name is None or stream.metadata.get("alpha_mode") != "1":
+        yield from container.decode(stream)
+        return
+    decoder: Any = CodecContext.create(name, "r")
+    # The last packet of a stream is an empty one, after which the decoder gives what it holds.
+    for packet in container.demux(stream):
+        yield from decoder.decode(packet if packet.size else None)
 
 
 def _counted_ticks(container: InputContainer, stream: VideoStream) -> Iterator[tuple[int, VideoFrame]]:

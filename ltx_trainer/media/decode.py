@@ -10,8 +10,9 @@ from av.video.frame import VideoFrame
 
 from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import FrameSize
-from ltx_trainer.media.container import opened, timed_frames, video_stream_of
+from ltx_trainer.media.deinterlace import deinterlaced
 from ltx_trainer.media.picture import rgb_pixels, white_pixels
+from ltx_trainer.media.video import opened_video
 
 
 def decode_frames(
@@ -19,7 +20,8 @@ def decode_frames(
 ) -> np.ndarray:
     """Decode the frame on screen at each time, upright, scaled to cover `size` and cropped to its middle.
 
-    On screen is the last frame whose timestamp is not later; before the first frame the first is held, after the last
+    Interlaced frames are made whole, HDR and wide colours become BT.709, and what is transparent lies on black. On
+    screen is the last frame whose timestamp is not later; before the first frame the first is held, after the last
     frame the last.
 
     Args:
@@ -32,7 +34,7 @@ def decode_frames(
         RGB pixels `[len(times), height, width, 3]`, uint8, full range.
 
     Raises:
-        MediaError: The file has no video, is damaged or is HDR.
+        MediaError: The file has no video, is damaged, or its colours are not known here.
     """
     pixels = np.empty((len(times), size.height, size.width, 3), np.uint8)
     _fill(pixels, path, times, lambda frame, aspect: rgb_pixels(frame, size, aspect, path.name, canvas))
@@ -59,13 +61,11 @@ def _fill(
     assert all(before <= after for before, after in pairwise(times)), "times ascend"
     if not times:
         return
-    with opened(path) as container:
-        stream = video_stream_of(container, path.name)
-        pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
-        frames = timed_frames(container, stream, path.name, start_seconds=times[0])
+    with opened_video(path) as video:
+        frames = video.frames(times[0])
         done = 0
-        for frame, count in _on_screen(frames, times):
-            pictures[done : done + count] = read(frame, pixel_aspect)
+        for frame, count in _on_screen(deinterlaced(frames) if video.has_fields else frames, times):
+            pictures[done : done + count] = read(frame, video.pixel_aspect)
             done += count
     if done < len(times):
         raise MediaError(f"{path.name} has a video track without a single frame. Export it again.")

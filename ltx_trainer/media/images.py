@@ -7,17 +7,33 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from ltx_trainer.artifacts import MediaKind
 from ltx_trainer.atomic import whole_file
 from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import FrameSize, cover_crop
 from ltx_trainer.media.picture import white_within
+
+# Formats that only hold pictures; Pillow reads some others by running programs.
+_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF")
+_ANIMATED = frozenset({"GIF", "WEBP"})
+
+
+def kind_by_content(path: Path) -> MediaKind | None:
+    """Tell an animation from a still, of the formats that are either: GIF and WebP; None of any other file."""
+    try:
+        with opened_image(path) as image:
+            if image.format in _ANIMATED:
+                return MediaKind.VIDEO if _moves(image) else MediaKind.IMAGE
+    except MediaError:
+        return None
+    return None
 
 
 def scan_image(path: Path) -> FrameSize:
     """Decode an image and give its size, turned as its EXIF data says.
 
     Raises:
-        MediaError: The file is missing, empty, no image, damaged or too large.
+        MediaError: The file is missing, empty, no still image, damaged or too large.
     """
     with _opened_upright(path) as image:
         return FrameSize(*image.size)
@@ -66,22 +82,42 @@ def write_image(path: Path, pixels: np.ndarray) -> None:
 
 
 @contextmanager
-def _opened_upright(path: Path) -> Iterator[Image.Image]:
+def opened_image(path: Path) -> Iterator[Image.Image]:
+    """Open a file by Pillow, as stored; what Pillow raises inside the block becomes ours.
+
+    Raises:
+        MediaError: The file is missing, empty, no image, damaged or too large.
+    """
     if not path.is_file():
         raise MediaError(f"{path.name} does not exist.")
     if path.stat().st_size == 0:
         raise MediaError(f"{path.name} is empty: 0 bytes.")
     try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            upright.load()
+        with Image.open(path, formats=_FORMATS) as image:
+            yield image
     except Image.UnidentifiedImageError as error:
         raise MediaError(
             f"{path.name} is not an image, whatever its extension says. Export it as PNG or JPEG."
         ) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (EOFError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise MediaError(f"{path.name} cannot be decoded: {error}. Export it again as PNG or JPEG.") from error
+
+
+@contextmanager
+def _opened_upright(path: Path) -> Iterator[Image.Image]:
+    with opened_image(path) as image:
+        if _moves(image):
+            raise MediaError(
+                f"{path.name} is an animation, not a still image. Use it as a video, or export one picture."
+            )
+        upright = ImageOps.exif_transpose(image)
+        upright.load()
     yield upright
+
+
+def _moves(image: Image.Image) -> bool:
+    # Pillow also counts the pages of a TIFF, and the second picture that a telephone hides in a JPEG.
+    return image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1
 
 
 def _on_black(image: Image.Image) -> Image.Image:

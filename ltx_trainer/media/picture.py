@@ -6,26 +6,20 @@ from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from ltx_trainer.artifacts import WHITE_FROM
 from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import CoverCrop, FrameSize, cover_crop
+from ltx_trainer.media.colour import Colours, black_codes, check_colour, colours_of, rgb_codes
+from ltx_trainer.media.tone import bt709_pixels
 
 ACCURATE = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 
-_HDR_CURVES = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
-# Matrix coefficients of ITU-T H.273 table 4 to swscale's names for them.
-_MATRICES = {
-    1: Colorspace.ITU709,
-    4: Colorspace.FCC,
-    5: Colorspace.ITU601,
-    6: Colorspace.ITU601,
-    7: Colorspace.SMPTE240M,
-    9: Colorspace.BT2020,
-}
-_MATRIX_RGB, _MATRIX_UNKNOWN = 0, 2
+_EXACT = Interpolation.BICUBIC | ACCURATE
 _THUMBNAIL_WIDTH = 256
+_FEW_BITS = 8
+_LARGEST_SAMPLE = 65535
 
 
 @dataclass(frozen=True)
@@ -49,20 +43,6 @@ class Orientation:
         return np.rot90(np.fliplr(pixels) if self.mirrored else pixels, self.quarter_turns)
 
 
-def check_colour(frame: VideoFrame, name: str) -> None:
-    """Refuse colours that 8-bit BT.709 pictures cannot hold.
-
-    Raises:
-        MediaError: The frame is HDR, or uses the wide BT.2020 gamut, or a matrix that is not known here.
-    """
-    if frame.color_trc in _HDR_CURVES:
-        raise MediaError(f"{name} is HDR ({_HDR_CURVES[ColorTrc(frame.color_trc)]}). Convert it to BT.709 first.")
-    if frame.color_primaries == ColorPrimaries.BT2020:
-        raise MediaError(f"{name} uses the wide BT.2020 colours. Convert it to BT.709 first.")
-    if frame.colorspace not in {*_MATRICES, _MATRIX_RGB, _MATRIX_UNKNOWN}:
-        raise MediaError(f"{name} uses colour matrix {frame.colorspace} of ITU-T H.273. Convert it to BT.709 first.")
-
-
 def upright_size(frame: VideoFrame, pixel_aspect: Fraction, name: str) -> FrameSize:
     """Give the size at which a frame is shown: turned, and with square pixels.
 
@@ -83,7 +63,8 @@ def rgb_pixels(
 ) -> np.ndarray:
     """Scale a frame to cover `size`, cut out its middle, and give it as RGB `[height, width, 3]`, uint8.
 
-    Colour matrix and range are converted in the same pass of swscale that scales.
+    It is scaled as it is coded, whatever its light. Colour matrix and range are converted in the same pass of swscale;
+    HDR and wide colours after it, by `tone`. What is transparent lies on black.
 
     Args:
         frame: A decoded frame.
@@ -99,17 +80,10 @@ def rgb_pixels(
     orientation = orientation_of(frame, name)
     crop = cover_crop(canvas or upright_size(frame, pixel_aspect, name), size)
     stored = orientation.turned(crop.scaled)
-    scaled = frame.reformat(
-        width=stored.width,
-        height=stored.height,
-        format="rgb24",
-        src_colorspace=_matrix_of(frame),
-        src_color_range=_range_of(frame),
-        dst_color_range=ColorRange.JPEG,
-        interpolation=Interpolation.BICUBIC | ACCURATE,
-    )
-    pixels = orientation.apply(scaled.to_ndarray())
-    return pixels[crop.top : crop.top + size.height, crop.left : crop.left + size.width]
+    colours, opaque = colours_of(frame), _on_black(frame)
+    pixels = orientation.apply((_scaled_rgb if colours.are_plain else _scaled_codes)(opaque, stored, colours))
+    pixels = pixels[crop.top : crop.top + size.height, crop.left : crop.left + size.width]
+    return pixels if colours.are_plain else bt709_pixels(pixels, colours.curve, colours.gamut)
 
 
 def white_pixels(
@@ -149,16 +123,8 @@ def _any_within(white: np.ndarray, first: int, count: int, scaled: int) -> np.nd
 def bgr_thumbnail(frame: VideoFrame) -> np.ndarray:
     """Give a small picture as stored, BGR uint8 `[rows, columns, 3]`, good enough to compare frames with."""
     width = min(frame.width, _THUMBNAIL_WIDTH)
-    height = max(1, frame.height * width // frame.width)
-    return frame.reformat(
-        width=width,
-        height=height,
-        format="bgr24",
-        src_colorspace=_matrix_of(frame),
-        src_color_range=_range_of(frame),
-        dst_color_range=ColorRange.JPEG,
-        interpolation=Interpolation.BILINEAR,
-    ).to_ndarray()
+    size = FrameSize(width, max(1, frame.height * width // frame.width))
+    return _rgb_frame(_on_black(frame), size, "bgr24", colours_of(frame), Interpolation.BILINEAR).to_ndarray()
 
 
 def yuv_frame(pixels: np.ndarray) -> VideoFrame:
@@ -168,7 +134,7 @@ def yuv_frame(pixels: np.ndarray) -> VideoFrame:
         dst_colorspace=Colorspace.ITU709,
         src_color_range=ColorRange.JPEG,
         dst_color_range=ColorRange.MPEG,
-        interpolation=Interpolation.BICUBIC | ACCURATE,
+        interpolation=_EXACT,
     )
 
 
@@ -193,14 +159,70 @@ def orientation_of(frame: VideoFrame, name: str) -> Orientation:
     return Orientation(mirrored=mirrored, quarter_turns=turns % 4)
 
 
-def _matrix_of(frame: VideoFrame) -> Colorspace:
-    """Pick the matrix; a file that does not say is BT.709 from 720 lines on and BT.601 below, as players take it."""
-    if frame.colorspace in _MATRICES:
-        return _MATRICES[frame.colorspace]
-    return Colorspace.ITU709 if frame.height >= 720 or frame.width >= 1280 else Colorspace.ITU601
+def _on_black(frame: VideoFrame) -> VideoFrame:
+    """Lay a frame that has transparent pixels on black, in its own codes as players do; give others as they are."""
+    layers = frame.format.components
+    if not (frame.format.has_palette or any(layer.is_alpha for layer in layers)):
+        return frame
+    colours, own = colours_of(frame), FrameSize(frame.width, frame.height)
+    if layers[0].bits <= _FEW_BITS:
+        pixels = _rgb_frame(frame, own, "rgba", colours, _EXACT).to_ndarray().astype(np.uint16)
+        mixed = ((pixels[..., :3] * pixels[..., 3:] + 127) // 255).astype(np.uint8)
+        return _tagged_like(frame, VideoFrame.from_ndarray(mixed, format="rgb24"))
+    deep, opaque = ("rgba64le", "rgb48le") if frame.format.is_rgb else ("yuva444p16le", "yuv444p16le")
+    samples = _scaled(frame, own, deep, colours).to_ndarray(channel_last=True)
+    black = black_codes(colours, is_rgb=frame.format.is_rgb)
+    mixed = np.rint(black + (samples[..., :3] - black) * (samples[..., 3:] / _LARGEST_SAMPLE)).astype(np.uint16)
+    return _tagged_like(frame, VideoFrame.from_ndarray(mixed, format=opaque, channel_last=True))
 
 
-def _range_of(frame: VideoFrame) -> ColorRange:
-    """Pick the range; YUV that does not say is limited."""
-    full = frame.color_range == ColorRange.JPEG or frame.format.is_rgb or frame.format.name.startswith("yuvj")
-    return ColorRange.JPEG if full else ColorRange.MPEG
+def _tagged_like(frame: VideoFrame, picture: VideoFrame) -> VideoFrame:
+    picture.color_trc, picture.color_primaries = frame.color_trc, frame.color_primaries
+    if not picture.format.is_rgb:
+        picture.colorspace, picture.color_range = frame.colorspace, frame.color_range
+    return picture
+
+
+def _scaled_rgb(frame: VideoFrame, size: FrameSize, colours: Colours) -> np.ndarray:
+    """Scale a frame as stored, to RGB, uint8."""
+    return _rgb_frame(frame, size, "rgb24", colours, _EXACT).to_ndarray()
+
+
+def _scaled_codes(frame: VideoFrame, size: FrameSize, colours: Colours) -> np.ndarray:
+    """Scale a frame as stored, to R'G'B' from 0 to 1, float32, without losing any of its bits.
+
+    The matrix is not left to swscale, which makes deep RGB that ends at 255/256 of full scale.
+    """
+    if frame.format.is_rgb:
+        return _scaled(frame, size, "rgb48le", colours).to_ndarray() / np.float32(_LARGEST_SAMPLE)
+    samples = _scaled(frame, size, "yuv444p16le", colours).to_ndarray(channel_last=True)
+    return rgb_codes(samples, frame.format.components[0].bits, colours)
+
+
+def _rgb_frame(
+    frame: VideoFrame, size: FrameSize, layout: str, colours: Colours, interpolation: Interpolation
+) -> VideoFrame:
+    """Scale a frame to full-range RGB."""
+    return frame.reformat(
+        width=size.width,
+        height=size.height,
+        format=layout,
+        src_colorspace=colours.matrix,
+        src_color_range=ColorRange.JPEG if frame.format.is_rgb else colours.levels,
+        dst_color_range=ColorRange.JPEG,
+        interpolation=interpolation,
+    )
+
+
+def _scaled(frame: VideoFrame, size: FrameSize, layout: str, colours: Colours) -> VideoFrame:
+    """Scale a frame to 16 bits, and leave its matrix and range."""
+    return frame.reformat(
+        width=size.width,
+        height=size.height,
+        format=layout,
+        src_colorspace=colours.matrix,
+        dst_colorspace=colours.matrix,
+        src_color_range=colours.levels,
+        dst_color_range=colours.levels,
+        interpolation=_EXACT,
+    )

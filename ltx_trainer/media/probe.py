@@ -12,14 +12,15 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import FrameSize
 from ltx_trainer.media.audio import stereo_chunks
-from ltx_trainer.media.container import audio_stream_of, opened, time_base_of, timed_frames, video_stream_of
+from ltx_trainer.media.colour import check_colour
+from ltx_trainer.media.container import audio_stream_of, declared_seconds, opened, tell_choice, timed_frames
 from ltx_trainer.media.cuts import CutFinder
-from ltx_trainer.media.picture import check_colour, upright_size
+from ltx_trainer.media.picture import upright_size
+from ltx_trainer.media.video import Video, opened_video
 
 # What a header may promise beyond the last frame before the file counts as cut short.
 _MISSING_SECONDS = Fraction(1, 2)
@@ -64,31 +65,31 @@ class AudioScan:
 
 
 def scan_video(path: Path, *, find_cuts: bool) -> VideoScan:
-    """Decode a whole video once, to count and time its frames.
+    """Decode a whole video once, to count and time its frames. Of several tracks, the one that is taken is told.
 
     Args:
         path: A video.
         find_cuts: Also look for hard cuts; if not, `cuts` is empty.
 
     Raises:
-        MediaError: The file has no video, is damaged, cut short or HDR.
+        MediaError: The file has no video, is damaged or cut short, or its colours are not known here.
     """
-    with opened(path) as container:
-        stream = video_stream_of(container, path.name)
-        cut_finder = CutFinder(time_base_of(stream)) if find_cuts else None
+    with opened_video(path) as video:
+        video.tell_choice()
+        cut_finder = CutFinder(video.time_base) if find_cuts else None
         times: list[Fraction] = []
         size = None
         frame = None
-        for time_seconds, frame in timed_frames(container, stream, path.name):
+        for time_seconds, frame in video.frames():
             _check_frame(frame, time_seconds, path.name)
-            size = size or upright_size(frame, stream.sample_aspect_ratio or Fraction(1), path.name)
+            size = size or upright_size(frame, video.pixel_aspect, path.name)
             times.append(time_seconds)
             if cut_finder is not None:
                 cut_finder.feed(time_seconds, frame)
         if size is None or frame is None:
             raise MediaError(f"{path.name} has a video track without a single frame. Export it again.")
-        end_seconds = times[-1] + _last_duration(stream, frame, times)
-        _check_complete(container, stream, times[0], end_seconds, path.name)
+        end_seconds = times[-1] + _last_duration(video, frame, times)
+        _check_length(video.declared_seconds, "video", times[0], end_seconds, path.name)
     cuts = cut_finder.cuts if cut_finder is not None else ()
     return VideoScan(len(times), times[0], end_seconds - times[0], size, cuts)
 
@@ -107,6 +108,7 @@ def scan_audio(path: Path, *, rate_hz: int) -> AudioScan | None:
         stream = audio_stream_of(container, path.name)
         if stream is None:
             return None
+        tell_choice(container, stream, path.name)
         extent = _Extent()
         frames = extent.watch(timed_frames(container, stream, path.name))
         peak = 0.0
@@ -146,49 +148,26 @@ def _check_frame(frame: VideoFrame, time_seconds: Fraction, name: str) -> None:
     check_colour(frame, name)
 
 
-def _last_duration(stream: VideoStream, frame: VideoFrame, times: list[Fraction]) -> Fraction:
+def _last_duration(video: Video, frame: VideoFrame, times: list[Fraction]) -> Fraction:
     """Give how long the last frame stays: as it says, else as long as the others, else one at the nominal rate."""
     if frame.duration > 0:
-        return frame.duration * time_base_of(stream)
+        return frame.duration * video.time_base
     if len(times) > 1:
         return median(after - before for before, after in pairwise(times))
-    return 1 / stream.guessed_rate if stream.guessed_rate else Fraction(0)
+    return video.usual_seconds
 
 
 def _check_complete(
-    container: InputContainer,
-    stream: VideoStream | AudioStream,
-    start_seconds: Fraction,
-    end_seconds: Fraction,
-    name: str,
+    container: InputContainer, stream: AudioStream, start_seconds: Fraction, end_seconds: Fraction, name: str
 ) -> None:
+    _check_length(declared_seconds(container, stream), stream.type, start_seconds, end_seconds, name)
+
+
+def _check_length(declared: Fraction, kind: str, start_seconds: Fraction, end_seconds: Fraction, name: str) -> None:
     """Refuse a file that ends before its header says: some formats just stop where they were cut."""
-    declared = _declared_seconds(container, stream)
     found = max(end_seconds, end_seconds - start_seconds)
     if declared - found > _MISSING_SECONDS:
         raise MediaError(
-            f"{name} is cut short: its header promises {float(declared):.2f} s of {stream.type}, "
+            f"{name} is cut short: its header promises {float(declared):.2f} s of {kind}, "
             f"{float(found):.2f} s can be decoded. Export it again."
         )
-
-
-def _declared_seconds(container: InputContainer, stream: VideoStream | AudioStream) -> Fraction:
-    """Read the longest length that the header promises for a stream; 0 if it promises none."""
-    promises = [Fraction(0)]
-    if stream.duration is not None:
-        promises.append(stream.duration * time_base_of(stream))
-    if container.format.name == "avi" and isinstance(stream, VideoStream) and stream.average_rate:
-        # libav lowers the duration of a cut AVI to what is left, but keeps the number of frames.
-        promises.append(stream.frames / stream.average_rate)
-    if "DURATION" in stream.metadata:
-        promises.append(_matroska_seconds(stream.metadata["DURATION"]))
-    return max(promises)
-
-
-def _matroska_seconds(tag: str) -> Fraction:
-    """Read a Matroska statistics tag such as 00:00:05.040000000; 0 if it is something else."""
-    parts = tag.strip().split(":")
-    if len(parts) != 3 or not all(part.replace(".", "", 1).isdecimal() for part in parts):
-        return Fraction(0)
-    hours, minutes, seconds = (Fraction(part) for part in parts)
-    return hours * 3600 + minutes * 60 + seconds

@@ -1,0 +1,194 @@
+"""Opens the moving pictures of a file: by libav, and animated WebP, which libav does not decode, by Pillow."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from PIL import Image
+
+from ltx_trainer.errors import MediaError
+from ltx_trainer.media.container import (
+    declared_seconds,
+    opened,
+    tell_choice,
+    time_base_of,
+    timed_frames,
+    video_stream_of,
+)
+from ltx_trainer.media.images import opened_image
+
+_TICKS_PER_SECOND = 1000
+_SHORTEST_TICKS, _DEFAULT_TICKS = 11, 100
+"""A picture of an animation that is shown for less is shown for the default, as browsers do."""
+_WEBP = (b"RIFF", b"WEBP")
+_GIF_ENDS = b";"
+_TAIL_BYTES = 4096
+
+
+class Video(Protocol):
+    """The moving pictures of an open file."""
+
+    @property
+    def time_base(self) -> Fraction:
+        """Length of one tick of their clock, in seconds."""
+        ...
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        """Width of a stored pixel divided by its height."""
+        ...
+
+    @property
+    def has_fields(self) -> bool:
+        """Whether a frame that is marked as interlaced holds two fields."""
+        ...
+
+    @property
+    def usual_seconds(self) -> Fraction:
+        """How long one frame is shown, as the header says; 0 if it does not."""
+        ...
+
+    @property
+    def declared_seconds(self) -> Fraction:
+        """Longest length that the header promises; 0 if it promises none."""
+        ...
+
+    def frames(self, start_seconds: Fraction | None = None) -> Iterator[tuple[Fraction, VideoFrame]]:
+        """Decode the frames in the order of the screen, each with its time on the file's clock, in seconds.
+
+        Args:
+            start_seconds: Begin at a frame at or before this time; None begins at the first frame.
+
+        Raises:
+            MediaError: The file is damaged, a frame has no time, or times run backwards.
+        """
+        ...
+
+    def tell_choice(self) -> None:
+        """Say which track these are, where the file has several."""
+        ...
+
+
+@contextmanager
+def opened_video(path: Path) -> Iterator[Video]:
+    """Open a file of which the pictures move.
+
+    Raises:
+        MediaError: The file is missing, empty, of a format that is not read, damaged, or has no video that can be
+            decoded.
+    """
+    if _is_webp(path):
+        with opened_image(path) as image:
+            yield _Animation(image, path.name)
+    else:
+        with opened(path) as container:
+            video = _Track(container, path)
+            video.check_end()
+            yield video
+
+
+class _Track:
+    """A video stream of a container.
+
+    Args:
+        container: An open file that nothing was read from.
+        path: Where it lies.
+    """
+
+    def __init__(self, container: InputContainer, path: Path) -> None:
+        self._container = container
+        self._path = path
+        self._stream = video_stream_of(container, path.name)
+
+    @property
+    def time_base(self) -> Fraction:
+        return time_base_of(self._stream)
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        return self._stream.sample_aspect_ratio or Fraction(1)
+
+    @property
+    def has_fields(self) -> bool:
+        # HEVC stores each field as a frame of its own.
+        return self._stream.codec_context.name != "hevc"
+
+    @property
+    def usual_seconds(self) -> Fraction:
+        return 1 / self._stream.guessed_rate if self._stream.guessed_rate else Fraction(0)
+
+    @property
+    def declared_seconds(self) -> Fraction:
+        return declared_seconds(self._container, self._stream)
+
+    def frames(self, start_seconds: Fraction | None = None) -> Iterator[tuple[Fraction, VideoFrame]]:
+        return timed_frames(self._container, self._stream, self._path.name, start_seconds=start_seconds)
+
+    def tell_choice(self) -> None:
+        tell_choice(self._container, self._stream, self._path.name)
+
+    def check_end(self) -> None:
+        """Refuse a GIF that was cut short: libav gives as much of it as there is, and says nothing."""
+        if self._container.format.name == "gif" and not _tail(self._path).rstrip(b"\0\r\n ").endswith(_GIF_ENDS):
+            raise MediaError(f"{self._path.name} is cut short: it does not end as a GIF does. Export it again.")
+
+
+class _Animation:
+    """An animated image.
+
+    Args:
+        image: Open.
+        name: The file's name, for messages.
+    """
+
+    time_base = Fraction(1, _TICKS_PER_SECOND)
+    pixel_aspect = Fraction(1)
+    has_fields = False
+    usual_seconds = Fraction(_DEFAULT_TICKS, _TICKS_PER_SECOND)
+    declared_seconds = Fraction(0)
+
+    def __init__(self, image: Image.Image, name: str) -> None:
+        self._image = image
+        self._name = name
+        self._num_frames = getattr(image, "n_frames", 1)
+        if self._num_frames == 1:
+            raise MediaError(f"{name} is a still image, not an animation. Give a video, or use it as an image.")
+
+    def frames(self, start_seconds: Fraction | None = None) -> Iterator[tuple[Fraction, VideoFrame]]:
+        del start_seconds  # Every picture is painted over the one before.
+        ticks = 0
+        for index in range(self._num_frames):
+            self._image.seek(index)
+            pixels = np.asarray(self._image.convert("RGBA"))
+            frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgba")
+            frame.time_base = self.time_base
+            frame.pts, frame.duration = ticks, _shown_ticks(self._image)
+            yield ticks * self.time_base, frame
+            ticks += frame.duration
+
+    def tell_choice(self) -> None:
+        """There is one."""
+
+
+def _shown_ticks(image: Image.Image) -> int:
+    ticks = int(image.info.get("duration", 0))
+    return ticks if ticks >= _SHORTEST_TICKS else _DEFAULT_TICKS
+
+
+def _is_webp(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(12)
+    return (head[:4], head[8:]) == _WEBP
+
+
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        return file.read()
