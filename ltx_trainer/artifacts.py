@@ -54,7 +54,7 @@ class SourceFile:
         name: Path inside the archive, which names the file in messages.
         path: Where it lies now.
         sha256: Digest of its bytes, in hexadecimal.
-        kind: What it is, by its extension.
+        kind: What it is, by its extension, or by its content where that may be an animation or a still.
     """
 
     name: str

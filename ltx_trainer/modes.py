@@ -48,18 +48,21 @@ SOUND_FIELDS = AUDIO_FIELDS - {"with_audio"}
 DURATION_FIELDS = SOUND_FIELDS | {"audio_duration_seconds"}
 REFERENCE_FIELDS = frozenset({"reference_downscale_factor", "reference_temporal_scale_factor"})
 
-VIDEOS = frozenset({".mp4", ".mov", ".avi", ".mkv"})
-IMAGES = frozenset({".png", ".jpg", ".jpeg"})
+EITHER = frozenset({".gif", ".webp"})
+"""An animation or a still, which only its content tells."""
+STILLS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+VIDEOS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm"}) | EITHER
+IMAGES = STILLS | EITHER
 SOUNDS = frozenset({".wav", ".mp3", ".ogg", ".m4a", ".aac", ".flac"})
-MASKS = VIDEOS | IMAGES | {".webm", ".bmp", ".webp"}
 KINDS: Mapping[str, MediaKind] = MappingProxyType(
     {
-        **dict.fromkeys(VIDEOS | {".webm"}, MediaKind.VIDEO),
-        **dict.fromkeys(IMAGES | {".bmp", ".webp"}, MediaKind.IMAGE),
+        **dict.fromkeys(VIDEOS - EITHER, MediaKind.VIDEO),
+        **dict.fromkeys(STILLS, MediaKind.IMAGE),
         **dict.fromkeys(SOUNDS, MediaKind.AUDIO),
         ".json": MediaKind.RANGES,
     }
 )
+"""What a file is, where its extension tells."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,16 @@ class Part:
     extensions: frozenset[str]
     suffix: str = ""
     required: bool = True
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether it may be a still image."""
+        return bool(self.extensions & STILLS)
+
+    @property
+    def takes_videos(self) -> bool:
+        """Whether it may be a video."""
+        return bool(self.extensions & (VIDEOS - EITHER))
 
 
 @dataclass(frozen=True)
@@ -181,7 +194,7 @@ _MASK = _VIDEO | _IMAGE
 CLIP = Part(Role.TARGET, VIDEOS)
 SOUND = Part(Role.TARGET, SOUNDS)
 START_CLIP, END_CLIP = Part(Role.REFERENCE, VIDEOS, "_start"), Part(Role.TARGET, VIDEOS, "_end")
-MASK = Part(Role.MASK, MASKS, "_mask")
+MASK = Part(Role.MASK, VIDEOS | IMAGES, "_mask")
 
 VIDEO_ITEM = ItemField("video_url", Role.TARGET, _VIDEO)
 MASK_ITEM = ItemField("mask_url", Role.MASK, _MASK)
@@ -292,7 +305,7 @@ MODES: tuple[Mode, ...] = (
     _row(
         "inpaint",
         "a video around a mask to what is masked",
-        Part(Role.TARGET, VIDEOS | {".webm"}),
+        CLIP,
         MASK,
         conditions=(Condition.MASK,),
         defaults={"split_input_into_scenes": False},

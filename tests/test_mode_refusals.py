@@ -64,7 +64,7 @@ CASES = {
         "inpaint",
         {**MASKED, "owl_mask.png": PICTURE},
         {},
-        ("owl_mask.png: is the mask of owl, which lacks owl (.avi/.mkv/.mov/.mp4/.webm)",),
+        ("owl_mask.png: is the mask of owl, which lacks owl (.avi/.gif/.mkv/.mov/.mp4/.webm/.webp)",),
     ),
     "a clip without a mask": Case(
         "inpaint", {**MASKED, "owl.mp4": CLIP}, {}, ("owl.mp4: is the target of owl, which lacks owl_mask",)

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from ltx_trainer.artifacts import Footage, Soundtrack
 from ltx_trainer.geometry import ScaleFactors
 
-DECODING = 1
+DECODING = 2
 """Raised whenever the decoding of media changes what the same facts give."""
 
 ENCODING = 1

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from ltx_trainer.artifacts import LeftOut, MediaKind, Role
 from ltx_trainer.errors import DatasetError
-from ltx_trainer.modes import IMAGES, KINDS, VIDEOS, Mode, Part
+from ltx_trainer.modes import IMAGES, KINDS, Mode, Part
 
 CAPTION, RANGES = ".txt", ".json"
 
@@ -67,9 +67,11 @@ def find_groups(names: Collection[str], mode: Mode, *, mixed: bool) -> Layout:
         DatasetError: There is no media that the mode takes or no whole example, there are images where the mode takes
             videos only, or images and videos that may not be mixed, or two files claim one place.
     """
-    _check_images(names, mode)
     matches = _match(names, mode)
-    _check_media(names, matches, mode, mixed=mixed)
+    kinds = {name: KINDS.get(extension_of(name)) for name in names}
+    _check_images(kinds, mode)
+    _check_media(names, matches, mode)
+    _check_mixed(kinds, matches, mixed=mixed)
     examples: dict[str, dict[Role, str]] = defaultdict(dict)
     for (base, role), name in _claim(((base, part.role), name) for name, (base, part) in matches.items()).items():
         examples[base][role] = name
@@ -91,6 +93,21 @@ def find_groups(names: Collection[str], mode: Mode, *, mixed: bool) -> Layout:
     return Layout(tuple(sorted(groups, key=lambda group: group.name)), left_out)
 
 
+def check_kinds(kinds: Mapping[str, MediaKind | None], mode: Mode, *, mixed: bool) -> None:
+    """Look again at files that were taken by their names, now that their contents have told what they are.
+
+    Args:
+        kinds: By path inside the archive; None of what cannot be read.
+        mode: As in `find_groups`, like `mixed`.
+        mixed: Take images and videos together.
+
+    Raises:
+        DatasetError: There are images where the mode takes videos only, or images and videos that may not be mixed.
+    """
+    _check_images(kinds, mode)
+    _check_mixed(kinds, _match(kinds, mode), mixed=mixed)
+
+
 def base_of(name: str) -> str:
     """Give a path without its extension."""
     return str(PurePosixPath(name).with_suffix(""))
@@ -99,11 +116,6 @@ def base_of(name: str) -> str:
 def extension_of(name: str) -> str:
     """Give the extension in lower case, with its dot; empty if there is none."""
     return PurePosixPath(name).suffix.lower()
-
-
-def kind_of(name: str) -> MediaKind:
-    """Give the kind of a media file by its extension."""
-    return KINDS[extension_of(name)]
 
 
 def _group(name: str, files: Mapping[Role, str], caption: str | None) -> Group:
@@ -155,14 +167,14 @@ def _aliases_of(mode: Mode) -> list[Part]:
     ]
 
 
-def _check_images(names: Collection[str], mode: Mode) -> None:
+def _check_images(kinds: Mapping[str, MediaKind | None], mode: Mode) -> None:
     """Refuse images in the places of videos."""
-    counts = Counter(KINDS.get(extension_of(name)) for name in names)
+    counts = Counter(kinds.values())
     images, videos = counts[MediaKind.IMAGE], counts[MediaKind.VIDEO]
-    parts = [part for part in (*mode.parts, *_aliases_of(mode)) if part.extensions & VIDEOS]
-    for name in sorted(names):
-        found = _by_suffix(name, parts) if KINDS.get(extension_of(name)) is MediaKind.IMAGE else None
-        if found is None or found[1].extensions & IMAGES:
+    parts = [part for part in (*mode.parts, *_aliases_of(mode)) if part.takes_videos]
+    for name in sorted(kinds):
+        found = _by_suffix(name, parts) if kinds[name] is MediaKind.IMAGE else None
+        if found is None or found[1].takes_images:
             continue
         if found[1].suffix:
             raise DatasetError(
@@ -176,7 +188,7 @@ def _check_images(names: Collection[str], mode: Mode) -> None:
         )
 
 
-def _check_media(names: Collection[str], matches: Mapping[str, Match], mode: Mode, *, mixed: bool) -> None:
+def _check_media(names: Collection[str], matches: Mapping[str, Match], mode: Mode) -> None:
     if not matches:
         found = Counter(extension_of(name) or "no extension" for name in names)
         listed = ", ".join(f"{count} x {extension}" for extension, count in sorted(found.items()))
@@ -184,7 +196,10 @@ def _check_media(names: Collection[str], matches: Mapping[str, Match], mode: Mod
             f"The archive holds no media that {mode.name} takes, which is {mode.files}. "
             f"Found: {listed or 'nothing, it is empty'}."
         )
-    counts = Counter(kind_of(name) for name, (_, part) in matches.items() if part.role is Role.TARGET)
+
+
+def _check_mixed(kinds: Mapping[str, MediaKind | None], matches: Mapping[str, Match], *, mixed: bool) -> None:
+    counts = Counter(kinds[name] for name, (_, part) in matches.items() if part.role is Role.TARGET)
     images, videos = counts[MediaKind.IMAGE], counts[MediaKind.VIDEO]
     if images and videos and not mixed:
         raise DatasetError(
@@ -222,7 +237,7 @@ def _lacking(stem: str, files: Mapping[Role, str], mode: Mode) -> Iterator[str]:
             continue
         if part.required:
             yield f"{stem}{part.suffix} ({_told(part)})"
-        elif part.role is Role.SOUND and Role.START in files and kind_of(files[Role.START]) is MediaKind.IMAGE:
+        elif part.role is Role.SOUND and Role.START in files and extension_of(files[Role.START]) in IMAGES:
             yield f"{stem}{part.suffix} ({_told(part)}), as {PurePosixPath(files[Role.START]).name} has no sound"
 
 
@@ -290,7 +305,7 @@ class _Explain:
                 f"rename it {stem}_start{extension_of(name)}"
             )
         # Such as a table that speaks of the whole archive.
-        is_text = kind_of(name) is MediaKind.RANGES
+        is_text = KINDS.get(extension_of(name)) is MediaKind.RANGES
         return LeftOut(name, f"is {takes}", is_incomplete=not is_text)
 
 

@@ -5,17 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ltx_trainer.artifacts import Example, Manifest, Range, SourceFile
+from ltx_trainer.artifacts import Example, Manifest, MediaKind, Range, SourceFile
 from ltx_trainer.digests import FileDigests
 from ltx_trainer.errors import DatasetError
 from ltx_trainer.ingest.archive import Archive
 from ltx_trainer.ingest.captions import read_caption
+from ltx_trainer.ingest.content import kind_by_content
 from ltx_trainer.ingest.extraction import extract_media
 from ltx_trainer.ingest.folders import Folder
-from ltx_trainer.ingest.layout import CAPTION, MAX_TOLD, Group, find_groups, kind_of
+from ltx_trainer.ingest.layout import CAPTION, MAX_TOLD, Group, check_kinds, extension_of, find_groups
 from ltx_trainer.ingest.opening import open_archive
 from ltx_trainer.ingest.ranges import read_ranges
-from ltx_trainer.modes import Mode
+from ltx_trainer.modes import KINDS, Mode
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ def ingest_archive(
         ours: Folders that the run writes to, besides the cache; a folder of training data may hold none.
 
     Raises:
-        DatasetError: The archive is missing, damaged, dangerous, or not laid out as the mode needs.
+        DatasetError: The archive is missing, damaged, dangerous, or not laid out as the mode needs, by the names of its
+            files or by what is in those of which the names do not tell.
         OutOfResources: The disk is full.
         ConfigError: The cache cannot be written to.
     """
@@ -69,7 +71,13 @@ def ingest_archive(
         layout = find_groups(archive.members, mode, mixed=mixed)
         texts = _read_texts(archive, layout.groups, needs_caption=needs_caption)
         names = [name for group in layout.groups for name in group.media.values()]
-        sources = _sources_of(archive, names, cache)
+        files = _files_of(archive, names, cache)
+    kinds = {name: KINDS.get(extension_of(name)) or kind_by_content(files[name].path) for name in names}
+    check_kinds(kinds, mode, mixed=mixed)
+    # What cannot be read is left out as a video.
+    sources = {
+        name: SourceFile(name, file.path, file.sha256, kinds[name] or MediaKind.VIDEO) for name, file in files.items()
+    }
     if len(layout.groups) < ADVISED_EXAMPLES:
         logger.warning("%s holds %d examples; at least %d are advised.", path, len(layout.groups), ADVISED_EXAMPLES)
     examples = (
@@ -123,20 +131,25 @@ def _check_captions(texts: Mapping[str, _Texts]) -> None:
         )
 
 
-def _sources_of(archive: Archive, names: Sequence[str], cache: Path) -> dict[str, SourceFile]:
+@dataclass(frozen=True)
+class _File:
+    """Where a file of an archive lies, and the digest of its bytes."""
+
+    path: Path
+    sha256: str
+
+
+def _files_of(archive: Archive, names: Sequence[str], cache: Path) -> dict[str, _File]:
     if isinstance(archive, Folder):
         digests = FileDigests(cache / "digests")
-        return {name: _source_in_place(archive, name, digests) for name in names}
+        return {name: _file_in_place(archive, name, digests) for name in names}
     place, extracted = extract_media(archive, names, cache / "archives")
-    return {
-        name: SourceFile(name, place / extracted[name].file, extracted[name].sha256, kind_of(name)) for name in names
-    }
+    return {name: _File(place / extracted[name].file, extracted[name].sha256) for name in names}
 
 
-def _source_in_place(folder: Folder, name: str, digests: FileDigests) -> SourceFile:
+def _file_in_place(folder: Folder, name: str, digests: FileDigests) -> _File:
     path = folder.places[name]
     try:
-        digest = digests.of_file(path)
+        return _File(path, digests.of_file(path))
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror}.") from error
-    return SourceFile(name, path, digest, kind_of(name))

@@ -2,31 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
-from ltx_trainer.artifacts import MediaKind
 from ltx_trainer.atomic import whole_file
 from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import FrameSize, cover_crop
 from ltx_trainer.media.picture import white_within
 
 # Formats that only hold pictures; Pillow reads some others by running programs.
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF")
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _ANIMATED = frozenset({"GIF", "WEBP"})
-
-
-def kind_by_content(path: Path) -> MediaKind | None:
-    """Tell an animation from a still, of the formats that are either: GIF and WebP; None of any other file."""
-    try:
-        with opened_image(path) as image:
-            if image.format in _ANIMATED:
-                return MediaKind.VIDEO if _moves(image) else MediaKind.IMAGE
-    except MediaError:
-        return None
-    return None
+_PROFILED = frozenset({"L", "RGB", "RGBA", "CMYK"})
 
 
 def scan_image(path: Path) -> FrameSize:
@@ -41,6 +31,8 @@ def scan_image(path: Path) -> FrameSize:
 
 def decode_image(path: Path, size: FrameSize, *, canvas: FrameSize | None = None) -> np.ndarray:
     """Decode an image, upright and on black where it is transparent, scaled to cover `size` and cropped to its middle.
+
+    Colours that have a profile are converted to sRGB.
 
     Args:
         path: An image.
@@ -117,17 +109,34 @@ def _opened_upright(path: Path) -> Iterator[Image.Image]:
 
 def _moves(image: Image.Image) -> bool:
     # Pillow also counts the pages of a TIFF, and the second picture that a telephone hides in a JPEG.
-    return image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1
+    return image.format in _ANIMATED and getattr(image, "is_animated", False)
 
 
 def _on_black(image: Image.Image) -> Image.Image:
     """Convert any image to RGB."""
     if image.mode.startswith("I"):
         return _from_16_bit(image)
+    image = _in_srgb(image)
     if not image.has_transparency_data:
         return image.convert("RGB")
     colours = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", colours.size, "black"), colours).convert("RGB")
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """Convert colours of another profile, as those of telephones and of print are; a damaged profile says nothing."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image
+    transparent = image.has_transparency_data
+    if image.mode not in _PROFILED:
+        image = image.convert("RGBA" if transparent else "RGB")
+    try:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        mode = "RGBA" if transparent else "RGB"
+        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode) or image
+    except (ImageCms.PyCMSError, OSError):
+        return image
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:

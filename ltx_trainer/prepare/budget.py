@@ -12,8 +12,8 @@ MAX_ROWS = 20
 
 OTHER_MEDIA = frozenset(
     (
-        *(".3gp", ".flv", ".gif", ".m2ts", ".m4v", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"),
-        *(".avif", ".bmp", ".heic", ".heif", ".jxl", ".tif", ".tiff", ".webp"),
+        *(".3gp", ".flv", ".m2ts", ".m4v", ".mpeg", ".mpg", ".mts", ".ogv", ".wmv"),
+        *(".avif", ".heic", ".heif", ".jxl"),
     )
 )
 """Extensions of pictures that no mode takes: leaving them out is a loss, and leaving out a README is none."""

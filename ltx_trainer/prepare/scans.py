@@ -11,7 +11,7 @@ from ltx_trainer.atomic import write_text
 from ltx_trainer.geometry import FrameSize
 from ltx_trainer.media import AudioScan, VideoScan
 
-SCANNING = 1
+SCANNING = 2
 """Raised whenever scanning says something else about the same bytes."""
 
 

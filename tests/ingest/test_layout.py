@@ -109,12 +109,12 @@ def test_junk_of_operating_systems_is_ignored(t2v: Mode, make_archive: Callable[
 def test_every_other_unused_file_is_left_out_for_a_reason(
     t2v: Mode, make_archive: Callable[..., Path], store: Path
 ) -> None:
-    path = make_archive({"a.mp4": b"1", "b.webm": b"2", "c.txt": b"orphan", "LICENSE": b"text", ".mp4": b"3"})
+    path = make_archive({"a.mp4": b"1", "b.wmv": b"2", "c.txt": b"orphan", "LICENSE": b"text", ".mp4": b"3"})
     takes = f"not used by t2v, which takes {t2v.files}"
     assert ingest_archive(path, t2v, store).left_out == (
         LeftOut(".mp4", f"a file without an extension is {takes}"),
         LeftOut("LICENSE", f"a file without an extension is {takes}"),
-        LeftOut("b.webm", f".webm files are {takes}"),
+        LeftOut("b.wmv", f".wmv files are {takes}"),
         LeftOut(
             "c.txt",
             "is a caption without media: no video or image of the same name lies beside it",
@@ -196,8 +196,8 @@ def test_i2v_asks_for_the_images_among_videos_to_be_taken_out(i2v: Mode, make_ar
 
 
 def test_nothing_usable_is_refused_with_what_was_found(t2v: Mode, make_archive: Callable[..., Path]) -> None:
-    path = make_archive({"a.webm": b"1", "b.webm": b"2", "a.txt": b"words", "README": b"x"})
-    with pytest.raises(DatasetError, match=r"Found: 1 x \.txt, 2 x \.webm, 1 x no extension"):
+    path = make_archive({"a.wmv": b"1", "b.wmv": b"2", "a.txt": b"words", "README": b"x"})
+    with pytest.raises(DatasetError, match=r"Found: 1 x \.txt, 2 x \.wmv, 1 x no extension"):
         check_archive(path, t2v)
 
 

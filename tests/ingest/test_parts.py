@@ -66,9 +66,9 @@ def test_an_example_that_lacks_a_file_is_left_out_whole_and_says_which(
 @pytest.mark.parametrize(
     ("mode", "orphan", "reason"),
     [
-        ("v2v", "a_start.mp4", "is the reference of a, which lacks a_end (.avi/.mkv/.mov/.mp4)"),
-        ("v2v", "set/a_end.mp4", "is the target of set/a, which lacks a_start (.avi/.mkv/.mov/.mp4)"),
-        ("inpaint", "a_mask.png", "is the mask of a, which lacks a (.avi/.mkv/.mov/.mp4/.webm)"),
+        ("v2v", "a_start.mp4", "is the reference of a, which lacks a_end (.avi/.gif/.mkv/.mov/.mp4/.webm/.webp)"),
+        ("v2v", "set/a_end.mp4", "is the target of set/a, which lacks a_start (.avi/.gif/.mkv/.mov/.mp4/.webm/.webp)"),
+        ("inpaint", "a_mask.png", "is the mask of a, which lacks a (.avi/.gif/.mkv/.mov/.mp4/.webm/.webp)"),
         ("audio-inpaint", "a_mask.json", "is the list of ranges of a, which lacks a (.aac/.flac/.m4a/.mp3/.ogg/.wav)"),
         ("v2v", "a_end.txt", "is a caption without media: no video or image of the same name lies beside it"),
         ("t2a", "a.txt", "is a caption without media: no sound of the same name lies beside it"),
@@ -195,7 +195,7 @@ def test_two_files_in_one_place_are_refused(make_archive: MakeArchive, mode: str
         check_archive(make_archive(members(*names)), mode_of(mode))
 
 
-@pytest.mark.parametrize("extension", [".mp4", ".webm", ".png", ".JPG", ".bmp", ".webp"])
+@pytest.mark.parametrize("extension", [".mp4", ".webm", ".png", ".JPG", ".bmp", ".TIF"])
 def test_a_mask_is_an_image_or_a_video(make_archive: MakeArchive, store: Path, extension: str) -> None:
     path = make_archive(members("x.webm", f"x_mask{extension}"))
 

@@ -87,14 +87,14 @@ def test_pictures_of_a_kind_that_is_not_taken_are_lost_and_notes_are_not(look: L
     notes = [LeftOut(name, "not used") for name in ("README.md", "clips.json", "LICENSE", "b.txt", "data.csv")]
     paths = [make_video("a", 12)]
     check_loss(*look(paths, left_out=notes), DataSection(max_left_out=0))
-    foreign = [LeftOut("b.WEBM", ".webm files are not used"), LeftOut("x/c.gif", ".gif files are not used")]
-    with pytest.raises(DatasetError, match=r"2 of 3 media files .*\n  b\.WEBM: .webm files are not used\n"):
+    foreign = [LeftOut("b.WMV", ".wmv files are not used"), LeftOut("x/c.heic", ".heic files are not used")]
+    with pytest.raises(DatasetError, match=r"2 of 3 media files .*\n  b\.WMV: .wmv files are not used\n"):
         check_loss(*look(paths, left_out=[*notes, *foreign]), DataSection())
 
 
 def test_a_long_table_ends_in_a_count(look: Look, make_video: Make) -> None:
-    lost = [LeftOut(f"{index:02d}.webm", "not used") for index in range(25)]
-    with pytest.raises(DatasetError, match=r"\n  19\.webm: not used\n  \.\.\. and 5 more\n"):
+    lost = [LeftOut(f"{index:02d}.wmv", "not used") for index in range(25)]
+    with pytest.raises(DatasetError, match=r"\n  19\.wmv: not used\n  \.\.\. and 5 more\n"):
         check_loss(*look([make_video("a", 12)], left_out=lost), DataSection())
 
 
