@@ -123,22 +123,3 @@ def test_the_middle_is_cut_out_of_another_shape(studio: "Studio", rotation: int)
     frame = decode_frames(path, [Fraction(0)], FrameSize(32, 32))[0]
 
     assert np.abs(frame[4:-4, 4:-4].astype(int) - GREEN).max() <= 6
-
-
-@pytest.mark.parametrize(("transfer", "curve"), [(16, "PQ"), (18, "HLG")])
-def test_hdr_is_refused_by_name(studio: "Studio", transfer: int, curve: str) -> None:
-    clip = studio.pictures(patches(), pix_fmt="yuv420p10le", transfer=transfer, primaries=9)
-    path = studio.write("hdr.mp4", clip)
-    expected = rf"hdr\.mp4 is HDR \({curve}\)\. Convert it to BT\.709 first"
-
-    with pytest.raises(MediaError, match=expected):
-        scan_video(path, find_cuts=False)
-    with pytest.raises(MediaError, match=expected):
-        decode_frames(path, [Fraction(0)], FrameSize(32, 32))
-
-
-def test_wide_gamut_is_refused_by_name(studio: "Studio") -> None:
-    path = studio.write("wide.mp4", studio.pictures(patches(), pix_fmt="yuv420p10le", transfer=14, primaries=9))
-
-    with pytest.raises(MediaError, match=r"wide\.mp4 uses the wide BT\.2020 colours"):
-        scan_video(path, find_cuts=False)
