@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 # Formats that only hold media. Playlists and concatenation scripts, which name other files or addresses, are not here.
 _OPEN_OPTIONS = {
-    "format_whitelist": "mov,matroska,avi,gif,mpegts,wav,mp3,flac,ogg,aac",
+    "format_whitelist": "mov,matroska,avi,mpegts,wav,mp3,flac,ogg,aac",
     "protocol_whitelist": "file",
 }
 # Formats in which a seek lands at an estimated time, or in which a frame's time is only known by counting.

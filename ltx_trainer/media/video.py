@@ -1,4 +1,7 @@
-"""Opens the moving pictures of a file: by libav, and animated WebP, which libav does not decode, by Pillow."""
+"""Opens the moving pictures of a file: by libav, and animations by Pillow.
+
+libav does not decode animated WebP, and of a GIF that gives its pictures no time it gives only one.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from ltx_trainer.errors import MediaError
 from ltx_trainer.media.container import (
@@ -25,8 +28,8 @@ from ltx_trainer.media.images import opened_image
 _TICKS_PER_SECOND = 1000
 _SHORTEST_TICKS, _DEFAULT_TICKS = 11, 100
 """A picture of an animation that is shown for less is shown for the default, as browsers do."""
-_WEBP = (b"RIFF", b"WEBP")
-_GIF_ENDS = b";"
+_GIF_BEGINS, _GIF_ENDS = b"GIF8", b";"
+_WEBP_BEGINS = (b"RIFF", b"WEBP")
 _TAIL_BYTES = 4096
 
 
@@ -82,14 +85,13 @@ def opened_video(path: Path) -> Iterator[Video]:
         MediaError: The file is missing, empty, of a format that is not read, damaged, or has no video that can be
             decoded.
     """
-    if _is_webp(path):
+    if _is_animation(path):
         with opened_image(path) as image:
-            yield _Animation(image, path.name)
+            _check_animation(image, path)
+            yield _Animation(image)
     else:
         with opened(path) as container:
-            video = _Track(container, path)
-            video.check_end()
-            yield video
+            yield _Track(container, path.name)
 
 
 class _Track:
@@ -97,13 +99,13 @@ class _Track:
 
     Args:
         container: An open file that nothing was read from.
-        path: Where it lies.
+        name: The file's name, for messages.
     """
 
-    def __init__(self, container: InputContainer, path: Path) -> None:
+    def __init__(self, container: InputContainer, name: str) -> None:
         self._container = container
-        self._path = path
-        self._stream = video_stream_of(container, path.name)
+        self._name = name
+        self._stream = video_stream_of(container, name)
 
     @property
     def time_base(self) -> Fraction:
@@ -127,23 +129,17 @@ class _Track:
         return declared_seconds(self._container, self._stream)
 
     def frames(self, start_seconds: Fraction | None = None) -> Iterator[tuple[Fraction, VideoFrame]]:
-        return timed_frames(self._container, self._stream, self._path.name, start_seconds=start_seconds)
+        return timed_frames(self._container, self._stream, self._name, start_seconds=start_seconds)
 
     def tell_choice(self) -> None:
-        tell_choice(self._container, self._stream, self._path.name)
-
-    def check_end(self) -> None:
-        """Refuse a GIF that was cut short: libav gives as much of it as there is, and says nothing."""
-        if self._container.format.name == "gif" and not _tail(self._path).rstrip(b"\0\r\n ").endswith(_GIF_ENDS):
-            raise MediaError(f"{self._path.name} is cut short: it does not end as a GIF does. Export it again.")
+        tell_choice(self._container, self._stream, self._name)
 
 
 class _Animation:
     """An animated image.
 
     Args:
-        image: Open.
-        name: The file's name, for messages.
+        image: Open; it has several pictures.
     """
 
     time_base = Fraction(1, _TICKS_PER_SECOND)
@@ -152,22 +148,17 @@ class _Animation:
     usual_seconds = Fraction(_DEFAULT_TICKS, _TICKS_PER_SECOND)
     declared_seconds = Fraction(0)
 
-    def __init__(self, image: Image.Image, name: str) -> None:
+    def __init__(self, image: Image.Image) -> None:
         self._image = image
-        self._name = name
-        self._num_frames = getattr(image, "n_frames", 1)
-        if self._num_frames == 1:
-            raise MediaError(f"{name} is a still image, not an animation. Give a video, or use it as an image.")
 
     def frames(self, start_seconds: Fraction | None = None) -> Iterator[tuple[Fraction, VideoFrame]]:
         del start_seconds  # Every picture is painted over the one before.
         ticks = 0
-        for index in range(self._num_frames):
-            self._image.seek(index)
-            pixels = np.asarray(self._image.convert("RGBA"))
-            frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgba")
+        for picture in ImageSequence.Iterator(self._image):
+            pixels = np.ascontiguousarray(picture.convert("RGBA"))
+            frame = VideoFrame.from_ndarray(pixels, format="rgba")
             frame.time_base = self.time_base
-            frame.pts, frame.duration = ticks, _shown_ticks(self._image)
+            frame.pts, frame.duration = ticks, _shown_ticks(picture)
             yield ticks * self.time_base, frame
             ticks += frame.duration
 
@@ -176,16 +167,25 @@ class _Animation:
 
 
 def _shown_ticks(image: Image.Image) -> int:
-    ticks = int(image.info.get("duration", 0))
+    ticks = int(image.info.get("duration") or 0)
     return ticks if ticks >= _SHORTEST_TICKS else _DEFAULT_TICKS
 
 
-def _is_webp(path: Path) -> bool:
+def _is_animation(path: Path) -> bool:
+    """Tell a GIF or WebP by how it begins."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
         head = file.read(12)
-    return (head[:4], head[8:]) == _WEBP
+    return head.startswith(_GIF_BEGINS) or (head[:4], head[8:]) == _WEBP_BEGINS
+
+
+def _check_animation(image: Image.Image, path: Path) -> None:
+    if not getattr(image, "is_animated", False):
+        raise MediaError(f"{path.name} is a still image, not an animation. Give a video, or use it as an image.")
+    # Pillow tells a picture that is cut short, and not one that is missing.
+    if image.format == "GIF" and not _tail(path).rstrip(b"\0\r\n ").endswith(_GIF_ENDS):
+        raise MediaError(f"{path.name} is cut short: it does not end as a GIF does. Export it again.")
 
 
 def _tail(path: Path) -> bytes:

@@ -24,8 +24,10 @@ WIDE, NARROW = 9, 1
 TO_BT2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
 """Light in the primaries of BT.709 to those of BT.2020. Source: ITU-R BT.2087-0, section 2.3."""
 COLOURS = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (128, 128, 128), (200, 100, 50)])
-SOFT = np.array([(220, 70, 60), (70, 200, 80), (70, 80, 210), (255, 255, 255), (0, 0, 0), (128, 128, 128), (200, 100, 50)])
-"""Without colours at the edge of a gamut, of which one step of 10 bits shows as several in the channels that are dark."""
+SOFT = np.array(
+    [(220, 70, 60), (70, 200, 80), (70, 80, 210), (255, 255, 255), (0, 0, 0), (128, 128, 128), (200, 100, 50)]
+)
+"""Without colours at the edge of a gamut: there, a step of 10 bits shows as several in the channels that are dark."""
 PATCH = 16
 
 
