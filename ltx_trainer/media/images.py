@@ -99,8 +99,10 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
 def _opened_upright(path: Path) -> Iterator[Image.Image]:
     with opened_image(path) as image:
         if _moves(image):
+            raise MediaError(f"{path.name} is an animation, not a still. Use it as a video, or export one picture.")
+        if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
             raise MediaError(
-                f"{path.name} is an animation, not a still image. Use it as a video, or export one picture."
+                f"{path.name} has 32 bits per channel, of which white is not known. Export it with 8 or 16."
             )
         upright = ImageOps.exif_transpose(image)
         upright.load()

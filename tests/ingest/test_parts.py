@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 import pytest
+from PIL import Image
 
 from ltx_trainer.artifacts import LeftOut, MediaKind, Role
 from ltx_trainer.errors import DatasetError
@@ -204,6 +206,44 @@ def test_a_mask_is_an_image_or_a_video(make_archive: MakeArchive, store: Path, e
     is_video = extension in {".mp4", ".webm"}
     assert example.files[Role.MASK].kind is (MediaKind.VIDEO if is_video else MediaKind.IMAGE)
     assert example.files[Role.TARGET].kind is MediaKind.VIDEO
+
+
+def animated(extension: str, *, count: int) -> bytes:
+    """Give the bytes of an image of several pictures."""
+    first, *others = (Image.new("RGB", (8, 8), (80 * index, 0, 0)) for index in range(count))
+    content = BytesIO()
+    first.save(content, extension[1:].upper(), save_all=True, append_images=others)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("extension", [".gif", ".webp"])
+def test_an_animation_and_a_still_are_told_apart_by_content(
+    make_archive: MakeArchive, store: Path, extension: str
+) -> None:
+    still, moving = animated(extension, count=1), animated(extension, count=3)
+    masks = make_archive({f"x{extension}": moving, f"x_mask{extension}": still})
+
+    (example,) = ingest_archive(masks, mode_of("inpaint"), store).examples
+
+    assert example.files[Role.TARGET].kind is MediaKind.VIDEO
+    assert example.files[Role.MASK].kind is MediaKind.IMAGE
+    with pytest.raises(DatasetError, match=rf"i2v trains on videos only; 'b\{extension}' is an image"):
+        ingest_archive(make_archive({f"a{extension}": moving, f"b{extension}": still}), mode_of("i2v"), store)
+    both = make_archive({f"a{extension}": moving, f"b{extension}": still})
+    with pytest.raises(DatasetError, match="1 images and 1 videos; a run takes one of the two"):
+        ingest_archive(both, mode_of("t2v"), store)
+    assert len(ingest_archive(both, mode_of("t2v"), store, mixed=True).examples) == 2
+
+
+@pytest.mark.parametrize("extension", [".gif", ".webp"])
+def test_one_damaged_animation_does_not_refuse_the_others(
+    make_archive: MakeArchive, store: Path, extension: str
+) -> None:
+    path = make_archive({f"a{extension}": animated(extension, count=1), f"b{extension}": b"damaged"})
+
+    kinds = [example.files[Role.TARGET].kind for example in ingest_archive(path, mode_of("t2v"), store).examples]
+
+    assert kinds == [MediaKind.IMAGE, MediaKind.VIDEO]
 
 
 @pytest.mark.parametrize(
