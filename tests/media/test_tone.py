@@ -60,6 +60,8 @@ class Tags:
             planes = [luma * largest, blue * largest + 128 * step, red * largest + 128 * step]
         else:
             planes = [(219 * luma + 16) * step, (224 * blue + 128) * step, (224 * red + 128) * step]
+        if self.layout.startswith("yuva"):
+            planes.append(np.full(len(codes), largest))
         return [np.rint(plane).clip(0, largest) for plane in planes]
 
     def write(self, path: Path, codes: np.ndarray, codec: str = "ffv1", **options: str) -> Path:
@@ -137,7 +139,7 @@ HLG_PATCHES = {
 }
 
 
-@pytest.mark.parametrize("layout", ["yuv420p10le", "yuv422p10le", "yuv444p12le"])
+@pytest.mark.parametrize("layout", ["yuv420p10le", "yuv422p10le", "yuv444p12le", "yuva444p10le"])
 @pytest.mark.parametrize(("curve", "patches"), [(PQ, PQ_PATCHES), (HLG, HLG_PATCHES)], ids=["PQ", "HLG"])
 def test_hdr_comes_to_the_levels_that_the_papers_give(
     tmp_path: Path, curve: int, patches: dict[str, tuple], layout: str
