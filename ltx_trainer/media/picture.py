@@ -160,7 +160,10 @@ def orientation_of(frame: VideoFrame, name: str) -> Orientation:
 
 
 def _on_black(frame: VideoFrame) -> VideoFrame:
-    """Lay a frame that has transparent pixels on black, in its own codes as players do; give others as they are."""
+    """Lay a frame that has transparent pixels on black, in its own codes as players do; give others as they are.
+
+    The tags of the frame are those of the result, which has none.
+    """
     layers = frame.format.components
     if not (frame.format.has_palette or any(layer.is_alpha for layer in layers)):
         return frame
@@ -168,19 +171,12 @@ def _on_black(frame: VideoFrame) -> VideoFrame:
     if layers[0].bits <= _FEW_BITS:
         pixels = _rgb_frame(frame, own, "rgba", colours, _EXACT).to_ndarray().astype(np.uint16)
         mixed = ((pixels[..., :3] * pixels[..., 3:] + 127) // 255).astype(np.uint8)
-        return _tagged_like(frame, VideoFrame.from_ndarray(mixed, format="rgb24"))
+        return VideoFrame.from_ndarray(mixed, format="rgb24")
     deep, opaque = ("rgba64le", "rgb48le") if frame.format.is_rgb else ("yuva444p16le", "yuv444p16le")
     samples = _scaled(frame, own, deep, colours).to_ndarray(channel_last=True)
     black = black_codes(colours, is_rgb=frame.format.is_rgb)
     mixed = np.rint(black + (samples[..., :3] - black) * (samples[..., 3:] / _LARGEST_SAMPLE)).astype(np.uint16)
-    return _tagged_like(frame, VideoFrame.from_ndarray(mixed, format=opaque, channel_last=True))
-
-
-def _tagged_like(frame: VideoFrame, picture: VideoFrame) -> VideoFrame:
-    picture.color_trc, picture.color_primaries = frame.color_trc, frame.color_primaries
-    if not picture.format.is_rgb:
-        picture.colorspace, picture.color_range = frame.colorspace, frame.color_range
-    return picture
+    return VideoFrame.from_ndarray(mixed, format=opaque, channel_last=True)
 
 
 def _scaled_rgb(frame: VideoFrame, size: FrameSize, colours: Colours) -> np.ndarray:

@@ -20,6 +20,7 @@ from PIL import Image
 from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import FrameSize, midpoint_times
 from ltx_trainer.media import decode_audio, decode_frames, decode_image, scan_audio, scan_image, scan_video
+from ltx_trainer.media.deinterlace import deinterlaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -298,6 +299,20 @@ def fielded(count: int, *, top_first: bool) -> np.ndarray:
     return pictures
 
 
+def marked(picture: np.ndarray, order: str, layout: str = "yuv444p") -> VideoFrame:
+    """Give a frame that says how it was taken: only a filter can mark one."""
+    graph = Graph()
+    source = graph.add("buffer", video_size="64x48", pix_fmt=layout, time_base="1/25", pixel_aspect="1/1")
+    sink = graph.add("buffersink")
+    graph.link_nodes(source, graph.add("setfield", order), sink).configure()
+    frame = VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=layout)
+    frame.pts = 0
+    source.push(frame)
+    found = sink.pull()
+    assert isinstance(found, VideoFrame)
+    return found
+
+
 FIELDS = [
     ("libx264", "mp4", "yuv420p", {"crf": "1", "flags": "+ilme+ildct"}),
     ("mpeg2video", "mkv", "yuv420p", {"flags": "+ilme+ildct", "b": "9000000"}),
@@ -312,22 +327,14 @@ def test_fields_become_whole_frames_at_the_same_times(
 ) -> None:
     pixels = fielded(8, top_first=order == "tff")
     path = tmp_path / f"clip.{extension}"
-    # Only a filter can mark frames.
-    marks = Graph()
-    source = marks.add("buffer", video_size="64x48", pix_fmt=layout, time_base="1/25", pixel_aspect="1/1")
-    sink = marks.add("buffersink")
-    marks.link_nodes(source, marks.add("setfield", order), sink).configure()
     with av.open(str(path), "w") as output:
         stream = output.add_stream(codec, rate=25, options=options)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = 64, 48, layout
         for index, picture in enumerate(pixels):
-            frame = VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=layout)
+            frame = marked(picture, order, layout)
             frame.pts, frame.time_base = index, 1 / RATE
-            source.push(frame)
-            marked = sink.pull()
-            assert isinstance(marked, VideoFrame)
-            output.mux(stream.encode(marked))
+            output.mux(stream.encode(frame))
         output.mux(stream.encode())
 
     frames = read_all(path)
@@ -358,6 +365,24 @@ def test_whole_frames_are_left_alone(studio: "Studio", codec: str, options: dict
     path = studio.write("clip.mp4", clip)
 
     assert np.abs(read_all(path).astype(int) - stripes).mean() <= 4
+
+
+def test_whole_frames_among_interlaced_ones_are_left_alone() -> None:
+    stripes = np.zeros((6, 48, 64, 3), np.uint8)
+    stripes[::2, ::2] = stripes[1::2, 1::2] = 255
+    orders = ["prog", "tff", "prog", "prog", "tff", "prog"]
+    given = [
+        (index / RATE, marked(picture, order))
+        for index, (picture, order) in enumerate(zip(stripes, orders, strict=True))
+    ]
+
+    found = list(deinterlaced(iter(given)))
+
+    assert [time for time, _ in found] == [time for time, _ in given]
+    changed = [
+        not np.array_equal(one[1].to_ndarray(), other[1].to_ndarray()) for one, other in zip(given, found, strict=True)
+    ]
+    assert changed == [order == "tff" for order in orders]
 
 
 ALPHAS = [
@@ -536,6 +561,15 @@ def test_an_animation_that_was_cut_short_is_refused(tmp_path: Path, extension: s
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
 
     with pytest.raises(MediaError, match=rf"clip\.{extension} (is cut short|cannot be decoded)"):
+        scan_video(path, find_cuts=False)
+
+
+def test_a_gif_that_lacks_its_last_pictures_is_refused(tmp_path: Path) -> None:
+    path = write_animation(tmp_path / "clip.gif", counted())
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"\x21\xf9\x04")])
+
+    with pytest.raises(MediaError, match=r"clip\.gif is cut short: it does not end as a GIF does"):
         scan_video(path, find_cuts=False)
 
 
