@@ -139,7 +139,8 @@ def check_pipeline(layout: Layout, folder: Path, source: str) -> None:
     found = read_json(folder / INDEX_FILE).get("_class_name")
     if found not in layout.pipelines:
         raise ModelError(
-            f"{source} holds a model of {found}; this mode trains {layout.title}, which is an {layout.pipelines[0]}."
+            f"{source} holds a model of {found}; this mode trains {layout.title}, which is an {layout.pipelines[0]}. "
+            f"Give a folder of {layout.title}, or an endpoint that trains what is in this one."
         )
 
 

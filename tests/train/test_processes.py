@@ -21,7 +21,8 @@ from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import attach_lora, load_adapter_state
 from ltx_trainer.pipeline import Space, look
 from ltx_trainer.processes import make_accelerator
-from ltx_trainer.validate import render_previews, sampling_of
+from ltx_trainer.validate import sampling_of
+from tests.rendering import render_previews
 
 CONFIG = """
 endpoint: fal-ai/ltx23-trainer-v2/t2v
@@ -147,15 +148,11 @@ def test_previews_that_are_shared_out_are_those_of_one_process(finished: Path, f
         with family.transformer(accelerator.device, dtype) as transformer:
             modules = family.lora_modules(settings.lora_targets(with_audio=True))
             attach_lora(transformer, modules, rank=8, alpha=8, dropout=0, generator=torch.Generator())
-            sampling, place, device = sampling_of(settings, family), tmp_path / "previews", accelerator.device
-            render_previews(
-                family, transformer, cached, plan.preview_terms, sampling, place, step=0, base="base", device=device
-            )
+            sampling, place = sampling_of(settings, family), tmp_path / "previews"
+            render_previews(family, transformer, cached, plan.preview_terms, sampling, place, step=0, base="base")
             tensors = load_file(finished / "checkpoints/step-000003.safetensors")
             load_adapter_state(transformer, with_prefix(tensors, ADAPTER_PREFIX))
-            render_previews(
-                family, transformer, cached, plan.preview_terms, sampling, place, step=3, base="base", device=device
-            )
+            render_previews(family, transformer, cached, plan.preview_terms, sampling, place, step=3, base="base")
     finally:
         torch.set_num_threads(threads)
 
