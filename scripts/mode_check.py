@@ -1,4 +1,4 @@
-"""Teach the miniature every mode by the command line, and prove on examples that it has not seen that it learned.
+"""Teach the miniatures every mode by the command line, and prove on examples that it has not seen that it learned.
 
 python scripts/mode_check.py
 python scripts/mode_check.py inpaint v2a --folder outputs/modes --pictures docs/pictures/modes
@@ -69,7 +69,7 @@ class Verdict:
     """What was measured of one mode on `NUM_JUDGED` examples.
 
     Attributes:
-        mode: Its name.
+        mode: The lesson's name.
         steps: Optimizer updates.
         loss: Mean loss at fixed noise, before and after.
         worse: How many examples the LoRA knows less well by another's, for each thing that is given beside text.
@@ -128,7 +128,7 @@ class Class:
 
 def main() -> None:
     """Check the modes that are asked for, and print, write and draw what was found."""
-    known = [lesson.mode.name for lesson in LESSONS]
+    known = [lesson.name for lesson in LESSONS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modes", nargs="*", metavar="MODE", help=f"of {', '.join(known)}; all by default")
     parser.add_argument("--folder", type=Path, default=Path("outputs/modes"), help="for archives, runs and the table")
@@ -140,13 +140,13 @@ def main() -> None:
     if unknown:
         console.print(f"{unknown[0]} is no mode of this script. Known: {', '.join(known)}.", highlight=False)
         sys.exit(2)
-    base = options.folder / "base"
-    if not base.is_dir():
-        write_miniature("ltx-2.3", base)
     verdicts = []
     for lesson in LESSONS:
-        if not options.modes or lesson.mode.name in options.modes:
-            verdict = check(lesson, base, options.folder / lesson.mode.name, options.steps, options.pictures)
+        if not options.modes or lesson.name in options.modes:
+            base = options.folder / "base" / lesson.mode.family
+            if not base.is_dir():
+                write_miniature(lesson.mode.family, base)
+            verdict = check(lesson, base, options.folder / lesson.name, options.steps, options.pictures)
             console.print(f"{verdict.mode}: {'; '.join(verdict.problems) or 'learned'}", highlight=False)
             verdicts.append(verdict)
             # After each, so that a stopped check leaves what it found.
@@ -177,9 +177,9 @@ def check(lesson: Lesson, base: Path, folder: Path, steps: int, pictures: Path |
         strange = {what: losses_of(held, transformer, strange=what) for what in given_of(held)}
     made = [read_previews(lesson, output, step) for step in (0, steps)]
     if pictures is not None:
-        draw(lesson, examples, output, made, pictures / f"{lesson.mode.name}.png")
+        draw(lesson, examples, output, made, pictures / f"{lesson.name}.png")
     return Verdict(
-        mode=lesson.mode.name,
+        mode=lesson.name,
         steps=steps,
         loss=(float(np.mean(before)), float(np.mean(after))),
         worse={what: sum(map(float.__gt__, losses, after)) for what, losses in strange.items()},
@@ -212,7 +212,7 @@ def teach(lesson: Lesson, examples: Sequence[Example], base: Path, folder: Path,
     command = [sys.executable, "-m", "ltx_trainer", "run", str(config), "--output", str(output)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
-        sys.exit(f"{lesson.mode.name}: {ended.stderr.strip() or ended.stdout.strip()}")
+        sys.exit(f"{lesson.name}: {ended.stderr.strip() or ended.stdout.strip()}")
     check_result(lesson, output)
     return output
 
@@ -238,14 +238,16 @@ def check_result(lesson: Lesson, output: Path) -> None:
     result = json.loads((output / "result.json").read_text(encoding="utf-8"))
     preview = "video" if lesson.mode.generates_video else "audio"
     if result.keys() != {"lora_file", "config_file", preview}:
-        sys.exit(f"{lesson.mode.name}: the result has {', '.join(result)}, and no {preview}.")
+        sys.exit(f"{lesson.name}: the result has {', '.join(result)}, and no {preview}.")
 
 
 def open_class(lesson: Lesson, examples: Sequence[Example], base: Path, folder: Path) -> Class:
     """Write examples that were not trained on, and encode them as a run does."""
     request = request_of(lesson, write_archive(folder / "held-out.zip", lesson, examples), [])
     if Condition.FIRST_FRAME in lesson.mode.conditions:
-        request["first_frame_conditioning_p"] = float(Condition.REFERENCE not in lesson.mode.conditions)
+        request["first_frame_conditioning_p"] = float(
+            lesson.is_conditional and Condition.REFERENCE not in lesson.mode.conditions
+        )
     config = folder / "held-out.yaml"
     config.write_text(yaml.safe_dump(body_of(lesson, base, folder, request, 1)), encoding="utf-8")
     settings = load_settings(config)

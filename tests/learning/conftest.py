@@ -17,7 +17,7 @@ def learn(trained_folder: Path, tmp_path: Path) -> Callable[[str], Verdict]:
     """Give a function that teaches a mode, and gives what was learned."""
 
     def run(name: str) -> Verdict:
-        lesson = next(lesson for lesson in LESSONS if lesson.mode.name == name)
+        lesson = next(lesson for lesson in LESSONS if lesson.name == name)
         verdict = check(lesson, trained_folder, tmp_path, NUM_STEPS, None)
         Console().print(verdict)
         return verdict
