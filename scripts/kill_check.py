@@ -20,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 CONFIG = """
-endpoint: fal-ai/ltx23-trainer-v2/t2v
+endpoint: {endpoint}
 input:
   training_data_url: {archive}
   rank: 8
@@ -35,7 +35,7 @@ lora: {{dropout: 0.2}}
 optimizer: {{schedule: cosine, warmup_steps: 2}}
 training: {{checkpoint_interval: 3, accumulation: 2, caption_dropout: 0.3, ema_decay: 0.9}}
 held_out: {{fraction: 0.2, interval: 4}}
-validation: {{steps: 4, interval: {interval}}}
+validation: {{steps: 2, interval: {interval}}}
 paths: {{cache: {cache}}}
 """
 
@@ -59,19 +59,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=0, help="at random moments")
     parser.add_argument("--at", choices=BEING_WRITTEN, action="append", default=[], help="inside a write")
+    parser.add_argument("--endpoint", default="fal-ai/ltx23-trainer-v2/t2v", help="of text to video")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     options = parser.parse_args()
     with TemporaryDirectory() as folder:
-        different = _check(Path(folder), options.kills, options.at, random.Random(options.seed))
+        different = _check(Path(folder), options.endpoint, options.kills, options.at, random.Random(options.seed))
     _say(f"different: {', '.join(different)}" if different else "equal byte for byte")
     sys.exit(bool(different))
 
 
-def _check(folder: Path, num_kills: int, writes: Sequence[str], moments: random.Random) -> list[str]:
+def _check(folder: Path, endpoint: str, num_kills: int, writes: Sequence[str], moments: random.Random) -> list[str]:
     archive, config = folder / "clips.zip", folder / "run.yaml"
     subprocess.run([sys.executable, str(Path(__file__).with_name("make_demo.py")), str(archive)], check=True)
     steps = STEPS + STEPS_A_KILL * num_kills
-    config.write_text(CONFIG.format(archive=archive, cache=folder / "cache", steps=steps, interval=steps // 2 - 1))
+    fields = {"archive": archive, "cache": folder / "cache", "steps": steps, "interval": steps // 2 - 1}
+    config.write_text(CONFIG.format(endpoint=endpoint, **fields))
     whole, killed = folder / "undisturbed", folder / "killed"
     _finish(config, whole)
     for number in range(1, num_kills + 1):
@@ -117,6 +119,7 @@ def _kill_inside(pattern: str, config: Path, output: Path) -> str:
                 run.kill()
                 run.wait()
                 return f"{found.name} left, {_reached(output)}"
+            time.sleep(0.001)
     raise SystemExit(f"The run ended with {run.returncode} before {pattern} was seen.")
 
 

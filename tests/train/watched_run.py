@@ -17,10 +17,8 @@ from ltx_trainer import cache, cli, interruption, train, validate
 from ltx_trainer.artifacts import Adapter, CachedSet
 from ltx_trainer.config import Settings
 from ltx_trainer.errors import OutOfResources, TrainerError
-from ltx_trainer.models import ModelFacts
 from ltx_trainer.models.family import Family, VideoCodec
 from ltx_trainer.models.lora import adapter_state
-from ltx_trainer.models.ltx2 import Ltx2Family
 from ltx_trainer.processes import on_main, together
 from ltx_trainer.tensorfile import tensors_digest
 
@@ -37,19 +35,18 @@ class Listener(logging.Handler):
         seen["encoded"].append(record.getMessage())
 
 
-class SignalledFamily(Ltx2Family):
-    """The real family; a signal arrives when the pictures are about to be decoded."""
+def signalled(family: Family) -> Family:
+    """Give the real family; a signal arrives at process 1 when the pictures are about to be decoded."""
 
-    def __init__(self, facts: ModelFacts) -> None:
-        super().__init__(facts)
-        self.is_signalled = False
+    class SignalledFamily(type(family)):
+        @contextmanager
+        def video_codec(self, device: torch.device) -> Iterator[VideoCodec]:
+            if RANK == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            with super().video_codec(device) as codec:
+                yield codec
 
-    @contextmanager
-    def video_codec(self, device: torch.device) -> Iterator[VideoCodec]:
-        if self.is_signalled:
-            os.kill(os.getpid(), signal.SIGTERM)
-        with super().video_codec(device) as codec:
-            yield codec
+    return SignalledFamily(family.facts)
 
 
 def watched_fill(*arguments: Any, **options: Any) -> CachedSet:
@@ -69,12 +66,10 @@ def watched_training(
     seen["failures"].append(failure_of(partial(on_main, fail_in(0, OutOfResources("The disk is full.")))))
     seen["gathered"] = [together(lambda: RANK), on_main(lambda: RANK)]
 
-    signalled = SignalledFamily(family.facts)
-    signalled.is_signalled = RANK == 1
     place = folder.parent / "stopped"
     with interruption.deferred():
         render = validate.Previews(
-            signalled,
+            signalled(family),
             transformer,
             cached,
             options["terms"],
