@@ -34,7 +34,7 @@ model: {{base: miniature}}
 lora: {{dropout: 0.2}}
 optimizer: {{schedule: cosine, warmup_steps: 2}}
 training: {{checkpoint_interval: 3, accumulation: 2, caption_dropout: 0.3, ema_decay: 0.9}}
-held_out: {{fraction: 0.2, interval: 4}}
+held_out: {{fraction: 0.05, interval: 4}}
 validation: {{steps: 2, interval: {interval}}}
 paths: {{cache: {cache}}}
 """

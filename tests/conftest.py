@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,6 +26,7 @@ from ltx_trainer.pipeline import Space, look
 from ltx_trainer.processes import make_accelerator
 from ltx_trainer.report import track
 from tests.families import ENDPOINTS, LTX23
+from tests.forked import run_command
 
 
 class ClipWriter(Protocol):
@@ -86,12 +86,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 def command() -> Command:
     """Run `python -m ltx_trainer` as a user does."""
 
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "ltx_trainer", *map(str, arguments)], capture_output=True, text=True, check=False
-        )
-
-    return run
+    return lambda *arguments: run_command(tuple(map(str, arguments)))
 
 
 @pytest.fixture(scope="session")
