@@ -56,7 +56,8 @@ NUM_TRAINED, NUM_JUDGED = 40, 10
 TRAINED_ON, JUDGED_ON, NOISE = 31, 32, 33
 RANK, LEARNING_RATE = 16, 2e-3
 SIGMAS = (0.6, 0.9)
-SAMPLING_STEPS = 20
+SAMPLING: Mapping[str, object] = {"steps": 20}
+"""Of the previews, as `validation` of the settings has it."""
 
 LEAST_FALL = 0.2
 LEAST_WORSE = 9
@@ -155,7 +156,14 @@ def main() -> None:
     sys.exit(int(any(verdict.problems for verdict in verdicts)))
 
 
-def check(lesson: Lesson, base: Path, folder: Path, steps: int, pictures: Path | None) -> Verdict:
+def check(
+    lesson: Lesson,
+    base: Path,
+    folder: Path,
+    steps: int,
+    pictures: Path | None,
+    sampling: Mapping[str, object] = SAMPLING,
+) -> Verdict:
     """Train on a lesson by the command line, and judge the LoRA on examples that it has not seen.
 
     Args:
@@ -164,10 +172,11 @@ def check(lesson: Lesson, base: Path, folder: Path, steps: int, pictures: Path |
         folder: For the archives and the run.
         steps: Optimizer updates.
         pictures: Where a picture of what was learned goes; None for none.
+        sampling: Of the previews.
     """
     began = time.monotonic()
     examples = lesson.examples(NUM_JUDGED, JUDGED_ON)
-    output = teach(lesson, examples, base, folder, steps)
+    output = teach(lesson, examples, base, folder, steps, sampling)
     seconds = time.monotonic() - began
     held = open_class(lesson, examples, base, folder)
     with student(held, output / "lora.safetensors") as transformer:
@@ -189,7 +198,14 @@ def check(lesson: Lesson, base: Path, folder: Path, steps: int, pictures: Path |
     )
 
 
-def teach(lesson: Lesson, examples: Sequence[Example], base: Path, folder: Path, steps: int) -> Path:
+def teach(
+    lesson: Lesson,
+    examples: Sequence[Example],
+    base: Path,
+    folder: Path,
+    steps: int,
+    sampling: Mapping[str, object],
+) -> Path:
     """Run the command line on a lesson's archive, and give the folder of its results.
 
     Args:
@@ -198,6 +214,7 @@ def teach(lesson: Lesson, examples: Sequence[Example], base: Path, folder: Path,
         base: The miniature's folder.
         folder: For the archive and the run.
         steps: Optimizer updates.
+        sampling: Of the previews.
 
     Raises:
         SystemExit: The run failed; its message is shown.
@@ -205,7 +222,7 @@ def teach(lesson: Lesson, examples: Sequence[Example], base: Path, folder: Path,
     folder.mkdir(parents=True, exist_ok=True)
     archive = write_archive(folder / "train.zip", lesson, lesson.examples(NUM_TRAINED, TRAINED_ON))
     items = [write_item(folder / f"item-{number}", lesson, example) for number, example in enumerate(examples)]
-    body = body_of(lesson, base, folder, request_of(lesson, archive, items), steps)
+    body = body_of(lesson, base, folder, request_of(lesson, archive, items), steps, sampling)
     config = folder / "run.yaml"
     config.write_text(yaml.safe_dump(body), encoding="utf-8")
     output = folder / "out"
@@ -217,14 +234,21 @@ def teach(lesson: Lesson, examples: Sequence[Example], base: Path, folder: Path,
     return output
 
 
-def body_of(lesson: Lesson, base: Path, folder: Path, request: Mapping[str, object], steps: int) -> dict[str, object]:
+def body_of(
+    lesson: Lesson,
+    base: Path,
+    folder: Path,
+    request: Mapping[str, object],
+    steps: int,
+    sampling: Mapping[str, object] = SAMPLING,
+) -> dict[str, object]:
     """Give the settings of a run."""
     return {
         "endpoint": lesson.mode.endpoint,
         "input": {**request, "rank": RANK, "learning_rate": LEARNING_RATE, "number_of_steps": steps},
         "model": {"base": str(base)},
         "training": {"gradient_checkpointing": False},
-        "validation": {"interval": None, "steps": SAMPLING_STEPS, "beside_base": False},
+        "validation": {"interval": None, "beside_base": False, **sampling},
         "paths": {"cache": str(folder / "cache")},
     }
 

@@ -11,6 +11,9 @@ import pytest
 from mode_check import LESSONS, NUM_STEPS, Verdict, check
 from rich.console import Console
 
+BRIEFLY = {"steps": 10}
+"""Of previews; enough for the miniature."""
+
 
 @pytest.fixture
 def learn(trained_folder: Path, tmp_path: Path) -> Callable[[str], Verdict]:
@@ -18,7 +21,7 @@ def learn(trained_folder: Path, tmp_path: Path) -> Callable[[str], Verdict]:
 
     def run(name: str) -> Verdict:
         lesson = next(lesson for lesson in LESSONS if lesson.name == name)
-        verdict = check(lesson, trained_folder, tmp_path, NUM_STEPS, None)
+        verdict = check(lesson, trained_folder, tmp_path, NUM_STEPS, None, BRIEFLY)
         Console().print(verdict)
         return verdict
 
