@@ -11,13 +11,19 @@ status is 1 if they are not.
 
 import argparse
 import json
+import os
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from forked import start_command
+from make_demo import write_scenes
+
+from ltx_trainer import world
 
 CONFIG = """
 endpoint: {endpoint}
@@ -34,7 +40,7 @@ model: {{base: miniature}}
 lora: {{dropout: 0.2}}
 optimizer: {{schedule: cosine, warmup_steps: 2}}
 training: {{checkpoint_interval: 3, accumulation: 2, caption_dropout: 0.3, ema_decay: 0.9}}
-held_out: {{fraction: 0.05, interval: 4}}
+held_out: {{fraction: 0.1, interval: 4}}
 validation: {{steps: 2, interval: {interval}}}
 paths: {{cache: {cache}}}
 """
@@ -46,6 +52,7 @@ BEING_WRITTEN = {
 }
 """The file that is there only while a part of the run writes."""
 
+NUM_SCENES, SCENES_SEED = 12, 1
 STEPS = 12
 STEPS_A_KILL = 2
 MOST_EVENTS = 6
@@ -70,7 +77,7 @@ def main() -> None:
 
 def _check(folder: Path, endpoint: str, num_kills: int, writes: Sequence[str], moments: random.Random) -> list[str]:
     archive, config = folder / "clips.zip", folder / "run.yaml"
-    subprocess.run([sys.executable, str(Path(__file__).with_name("make_demo.py")), str(archive)], check=True)
+    write_scenes(archive, world.draw_scenes(NUM_SCENES, SCENES_SEED), side=64, num_frames=12)
     steps = STEPS + STEPS_A_KILL * num_kills
     fields = {"archive": archive, "cache": folder / "cache", "steps": steps, "interval": steps // 2 - 1}
     config.write_text(CONFIG.format(endpoint=endpoint, **fields))
@@ -85,24 +92,29 @@ def _check(folder: Path, endpoint: str, num_kills: int, writes: Sequence[str], m
     return list(_differences(whole, killed))
 
 
-def _command(config: Path, output: Path) -> list[str]:
-    return [sys.executable, "-m", "ltx_trainer", "run", str(config), "--output", str(output)]
+def _start(config: Path, output: Path) -> BaseProcess:
+    nowhere = Path(os.devnull)
+    return start_command(["run", str(config), "--output", str(output)], nowhere, nowhere)
 
 
 def _finish(config: Path, output: Path) -> None:
-    subprocess.run(_command(config, output), check=True, stdout=subprocess.DEVNULL)
+    run = _start(config, output)
+    run.join()
+    if run.exitcode:
+        raise SystemExit(f"The run ended with {run.exitcode}: {(output / 'status.json').read_text()}")
 
 
 def _kill_after(num_events: int, seconds: float, config: Path, output: Path) -> str:
     """Kill some time after the run has told of so many more events; 0 of them is while it starts."""
     awaited = _num_events(output) + num_events
-    with subprocess.Popen(_command(config, output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-        while run.poll() is None and _num_events(output) < awaited:
-            time.sleep(0.01)
-        time.sleep(seconds)
-        if run.poll() is not None:
-            raise SystemExit(f"The run ended with {run.returncode} before it was killed.")
-        run.kill()
+    run = _start(config, output)
+    while run.is_alive() and _num_events(output) < awaited:
+        time.sleep(0.01)
+    time.sleep(seconds)
+    if not run.is_alive():
+        raise SystemExit(f"The run ended with {run.exitcode} before it was killed.")
+    run.kill()
+    run.join()
     return f"{num_events} events and {seconds:.2f} s on, {_reached(output)}"
 
 
@@ -113,14 +125,14 @@ def _num_events(output: Path) -> int:
 
 def _kill_inside(pattern: str, config: Path, output: Path) -> str:
     """Kill as soon as a file that is being written is there."""
-    with subprocess.Popen(_command(config, output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-        while run.poll() is None:
-            if found := next(output.glob(pattern), None):
-                run.kill()
-                run.wait()
-                return f"{found.name} left, {_reached(output)}"
-            time.sleep(0.001)
-    raise SystemExit(f"The run ended with {run.returncode} before {pattern} was seen.")
+    run = _start(config, output)
+    while run.is_alive():
+        if found := next(output.glob(pattern), None):
+            run.kill()
+            run.join()
+            return f"{found.name} left, {_reached(output)}"
+        time.sleep(0.001)
+    raise SystemExit(f"The run ended with {run.exitcode} before {pattern} was seen.")
 
 
 def _reached(output: Path) -> str:

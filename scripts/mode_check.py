@@ -56,8 +56,9 @@ NUM_TRAINED, NUM_JUDGED = 40, 10
 TRAINED_ON, JUDGED_ON, NOISE = 31, 32, 33
 RANK, LEARNING_RATE = 16, 2e-3
 SIGMAS = (0.6, 0.9)
-SAMPLING: Mapping[str, object] = {"steps": 20}
-"""Of the previews, as `validation` of the settings has it."""
+Changes = Mapping[str, Mapping[str, object]]
+SAMPLING: Changes = {"validation": {"steps": 20}}
+"""What the settings say of how previews are sampled, by section."""
 
 LEAST_FALL = 0.2
 LEAST_WORSE = 9
@@ -162,7 +163,7 @@ def check(
     folder: Path,
     steps: int,
     pictures: Path | None,
-    sampling: Mapping[str, object] = SAMPLING,
+    sampling: Changes = SAMPLING,
 ) -> Verdict:
     """Train on a lesson by the command line, and judge the LoRA on examples that it has not seen.
 
@@ -204,7 +205,7 @@ def teach(
     base: Path,
     folder: Path,
     steps: int,
-    sampling: Mapping[str, object],
+    sampling: Changes,
 ) -> Path:
     """Run the command line on a lesson's archive, and give the folder of its results.
 
@@ -240,15 +241,21 @@ def body_of(
     folder: Path,
     request: Mapping[str, object],
     steps: int,
-    sampling: Mapping[str, object] = SAMPLING,
+    sampling: Changes = SAMPLING,
 ) -> dict[str, object]:
     """Give the settings of a run."""
     return {
         "endpoint": lesson.mode.endpoint,
-        "input": {**request, "rank": RANK, "learning_rate": LEARNING_RATE, "number_of_steps": steps},
+        "input": {
+            **request,
+            "rank": RANK,
+            "learning_rate": LEARNING_RATE,
+            "number_of_steps": steps,
+            **sampling.get("input", {}),
+        },
         "model": {"base": str(base)},
         "training": {"gradient_checkpointing": False},
-        "validation": {"interval": None, "beside_base": False, **sampling},
+        "validation": {"interval": None, "beside_base": False, **sampling["validation"]},
         "paths": {"cache": str(folder / "cache")},
     }
 

@@ -8,11 +8,13 @@ from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import numpy as np
 import pytest
 import yaml
+from forked import start_command
 from rich.console import Console
 
 from ltx_trainer.artifacts import CachedSet
@@ -26,7 +28,6 @@ from ltx_trainer.pipeline import Space, look
 from ltx_trainer.processes import make_accelerator
 from ltx_trainer.report import track
 from tests.families import ENDPOINTS, LTX23
-from tests.forked import run_command
 
 
 class ClipWriter(Protocol):
@@ -84,9 +85,17 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def command() -> Command:
-    """Run `python -m ltx_trainer` as a user does."""
+    """Run `python -m ltx_trainer` in a process of its own."""
 
-    return lambda *arguments: run_command(tuple(map(str, arguments)))
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        with TemporaryDirectory() as folder:
+            said = [Path(folder) / name for name in ("out", "err")]
+            process = start_command([*map(str, arguments)], *said)
+            process.join()
+            assert process.exitcode is not None, "it has ended"
+            return subprocess.CompletedProcess(arguments, process.exitcode, *(path.read_text() for path in said))
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ import pytest
 from mode_check import LESSONS, NUM_STEPS, Verdict, check
 from rich.console import Console
 
-BRIEFLY = {"steps": 10}
-"""Of previews; enough for the miniature."""
+BRIEFLY = {"input": {"stg_scale": 0}, "validation": {"steps": 10, "modality": 1}}
+"""Previews by classifier-free guidance alone, which is enough for the miniature."""
 
 
 @pytest.fixture
