@@ -101,9 +101,9 @@ def read_table(table: Table, texts: Mapping[str, str]) -> list[Row] | None:
     Raises:
         DatasetError: It cannot be read as a table.
     """
-    if len(table.files) > 1:
+    name, *captions = table.files
+    if captions:
         return list(_paired(table, texts))
-    name = table.files[0]
     rows = _rows(name, texts[name])
     return None if rows is None else [item for number, row in rows for item in _read_row(table, number, row)]
 
