@@ -13,6 +13,8 @@ from ltx_trainer.modes import IMAGES, KINDS, VIDEOS, Mode, Part
 
 CAPTION, RANGES = ".txt", ".json"
 
+ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"})
+
 NOTES = frozenset({"license", "licence", "notice", "readme"})
 """Names of texts that speak of a whole archive, and are captions only beside media of the same name."""
 
@@ -184,9 +186,11 @@ def _check_media(names: Collection[str], matches: Mapping[str, Match], mode: Mod
     if not matches:
         found = Counter(extension_of(name) or "no extension" for name in names)
         listed = ", ".join(f"{count} x {extension}" for extension, count in sorted(found.items()))
+        inner = next((name for name in sorted(names) if extension_of(name) in ARCHIVES), None)
+        remedy = f" Unpack {inner!r} and give that: archives in an archive are not opened." if inner else ""
         raise DatasetError(
             f"The archive holds no media that {mode.name} takes, which is {mode.files}. "
-            f"Found: {listed or 'nothing, it is empty'}."
+            f"Found: {listed or 'nothing, it is empty'}.{remedy}"
         )
     counts = Counter(kind_of(name) for name, (_, part) in matches.items() if part.role is Role.TARGET)
     images, videos = counts[MediaKind.IMAGE], counts[MediaKind.VIDEO]

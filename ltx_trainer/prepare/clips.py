@@ -76,7 +76,7 @@ def prepare_clips(
     if not clips:
         raise DatasetError(_none_left(mode, left_out))
     if not captions_follow:
-        _warn_of_empty_captions(clips)
+        _warn_of_empty_captions(clips, mode)
     return Clips(tuple(clips), tuple(left_out), with_audio=tracks is not None)
 
 
@@ -109,12 +109,12 @@ def _none_left(mode: Mode, left_out: Sequence[LeftOut]) -> str:
     return f"No clip is left to train {mode.name} on; all {len(left_out)} were left out:\n" + "\n".join(rows)
 
 
-def _warn_of_empty_captions(clips: Sequence[Clip]) -> None:
+def _warn_of_empty_captions(clips: Sequence[Clip], mode: Mode) -> None:
     num_empty = sum(not clip.caption for clip in clips)
     if num_empty:
         logger.warning(
-            "%d of %d clips have neither a caption nor a trigger phrase, and are trained on the empty text. "
-            "captions.auto: true lets a model write captions.",
+            "%d of %d clips have neither a caption nor a trigger phrase, and are trained on the empty text.%s",
             num_empty,
             len(clips),
+            " captions.auto: true lets a model write captions." if mode.has_video else "",
         )

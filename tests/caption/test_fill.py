@@ -29,12 +29,13 @@ QUIET = Console(quiet=True)
 
 @pytest.fixture(scope="module")
 def silent_archive(tmp_path_factory: pytest.TempPathFactory, write_archive: ArchiveWriter) -> Path:
-    """Three short clips of noise, of which the last has a caption."""
+    """Three short clips of coloured blocks, of which the last has a caption."""
     folder = tmp_path_factory.mktemp("clips")
     noise = np.random.default_rng(0)
     clips = {f"{name}.mp4": folder / f"{name}.mp4" for name in "abc"}
     for path in clips.values():
-        write_video(path, noise.integers(0, 256, (12, 64, 64, 3), np.uint8), Fraction(24))
+        blocks = noise.integers(0, 256, (1, 4, 4, 3), np.uint8)
+        write_video(path, blocks.repeat(12, 0).repeat(16, 1).repeat(16, 2), Fraction(24))
     return write_archive(folder / "clips.zip", {**clips, "c.txt": "the third"})
 
 
