@@ -156,7 +156,9 @@ def _write_missing(writing: _Writing, seen: Mapping[Path, Footage]) -> dict[Path
     batches = [own[first : first + size] for first in range(0, len(own), size)]
     missing = [batch for batch in batches if not all(path.is_file() for path in batch)]
     num_missing = sum(not path.is_file() for path in own)
-    logger.info("Captions: %d clips without one, %d to write by %s.", len(seen), num_missing, writing.captioner.source)
+    whose = f" in process {index + 1} of {count}" if count > 1 else ""
+    source = writing.captioner.source
+    logger.info("Captions: %d clips without one, %d to write%s by %s.", len(seen), num_missing, whose, source)
     unseen: dict[Path, str] = {}
     if missing:
         show = writing.track if writing.accelerator.is_main_process else _show_nothing

@@ -240,7 +240,8 @@ def show_data(
 def show_lacking(console: Console, num_clips: int, source: str) -> None:
     """Print how many captions a model is still to write, and which."""
     clips = "1 clip has" if num_clips == 1 else f"{num_clips} clips have"
-    console.print(Text(f"{clips} no caption yet: {source} is to write one of each (captions.auto)."), soft_wrap=True)
+    text = f"{clips} no caption of their own; {source} is to write one of each (captions.auto)."
+    console.print(Text(text), soft_wrap=True)
 
 
 def show_conditions(console: Console, conditions: Sequence[Mapping[str, Any]]) -> None:

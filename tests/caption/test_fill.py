@@ -254,7 +254,7 @@ def test_the_whole_road_knows_the_captions(load: Load, space: Space, capsys: pyt
     found = {clip["name"]: clip["caption"] for clip in record["trained_on"]}
     plan = look(settings, space)
 
-    assert "2 clips have no caption yet: the text encoder" in said
+    assert "2 clips have no caption of their own; the text encoder" in said
     assert found == captions(fill(settings, space, plan))
     assert "clips" not in plan.identity
     assert set(run_identity(settings, plan.clips, 1)) - set(plan.identity) == {"clips"}

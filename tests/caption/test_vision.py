@@ -82,3 +82,20 @@ def test_a_class_that_is_not_known_is_refused_by_name(llava: Path, facts: ModelF
 )
 def test_a_caption_is_one_line_that_does_not_end_within_a_sentence(text: str, whole: bool, caption: str) -> None:
     assert tidy_caption(text, whole=whole) == caption
+
+
+def test_a_question_begins_with_one_begin(
+    either: Captioner, clips: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[int]] = []
+    with open_captioner(either, CPU) as writer:
+        generate, begin = writer.model.generate, writer.model.generation_config.bos_token_id
+
+        def watched(**inputs: torch.Tensor) -> torch.Tensor:
+            asked.extend(inputs["input_ids"].tolist())
+            return generate(**inputs)
+
+        monkeypatch.setattr(writer.model, "generate", watched)
+        writer.write(clips, "What is seen?", max_tokens=1)
+
+    assert [ids.count(begin) for ids in asked] == [1, 1, 1]
