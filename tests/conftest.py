@@ -90,10 +90,11 @@ def command() -> Command:
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         with TemporaryDirectory() as folder:
             said = [Path(folder) / name for name in ("out", "err")]
-            process = start_command([*map(str, arguments)], *said)
+            words = [*map(str, arguments)]
+            process = start_command(words, *said)
             process.join()
             assert process.exitcode is not None, "it has ended"
-            return subprocess.CompletedProcess(arguments, process.exitcode, *(path.read_text() for path in said))
+            return subprocess.CompletedProcess(words, process.exitcode, *(path.read_text() for path in said))
 
     return run
 

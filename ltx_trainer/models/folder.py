@@ -21,7 +21,7 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
 TRANSFORMERS_WEIGHTS = "model.safetensors"
-TRANSFORMERS_PARTS = frozenset({"text_encoder"})
+TRANSFORMERS_PARTS = frozenset({"text_encoder", "captioner"})
 
 TOKENIZER_EXTRAS = ("special_tokens_map.json", "added_tokens.json")
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model")
@@ -47,7 +47,7 @@ class Layout:
     @property
     def parts(self) -> tuple[str, ...]:
         """Name the folders with weights."""
-        return (*self.components, *TRANSFORMERS_PARTS)
+        return (*self.components, "text_encoder")
 
     @property
     def what_it_holds(self) -> str:

@@ -1,5 +1,6 @@
 """The command line in one of several processes, which leaves what that process saw in `seen-<rank>.json`."""
 
+import copy
 import json
 import logging
 import os
@@ -36,17 +37,18 @@ class Listener(logging.Handler):
 
 
 def signalled(family: Family) -> Family:
-    """Give the real family; a signal arrives at process 1 when the pictures are about to be decoded."""
+    """Give the same family; in process 1 a signal arrives when pictures are about to be decoded."""
+    told = copy.copy(family)
 
-    class SignalledFamily(type(family)):
-        @contextmanager
-        def video_codec(self, device: torch.device) -> Iterator[VideoCodec]:
-            if RANK == 1:
-                os.kill(os.getpid(), signal.SIGTERM)
-            with super().video_codec(device) as codec:
-                yield codec
+    @contextmanager
+    def video_codec(device: torch.device) -> Iterator[VideoCodec]:
+        if RANK == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        with family.video_codec(device) as codec:
+            yield codec
 
-    return SignalledFamily(family.facts)
+    vars(told)["video_codec"] = video_codec
+    return told
 
 
 def watched_fill(*arguments: Any, **options: Any) -> CachedSet:
