@@ -124,6 +124,23 @@ class Footage:
     shape: ClipShape
     canvas: FrameSize | None = None
 
+    @property
+    def facts(self) -> Mapping[str, str | int | Fraction]:
+        """What decides the pixels, by name: which pictures, and how they are cut; what is cached is named by it.
+
+        Names, captions and frame rates do not enter: a rate only shows in the span of the frames taken.
+        """
+        facts: dict[str, str | int | Fraction] = {
+            "source": self.source.sha256,
+            "kind": self.source.kind,
+            "start": self.start_seconds,
+            "span": self.span_seconds,
+            "num_frames": self.shape.num_frames,
+            "size": str(self.shape.size),
+        }
+        # Only where there is one, so that the names of what has none stay as they were.
+        return facts if self.canvas is None else {**facts, "canvas": str(self.canvas)}
+
     def crf_as(self, role: Role, still_crf: int | None) -> int | None:
         """Give the H.264 quality that the pictures are first compressed at: `still_crf` for a still that is given.
 

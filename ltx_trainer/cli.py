@@ -65,7 +65,7 @@ def _obey(options: argparse.Namespace) -> None:
         data = read_config(options.config, request=options.input, overrides=options.set)
         output = _output_folder(data, options)
         with _owned(output) if _is_main_process() else _following(output):
-            _run(settings_from(data, options.config), output, options.command)
+            _run(settings_from(data, options.config, request=options.input), output, options.command)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ltx_trainer.atomic import write_text
+from ltx_trainer.errors import MediaError
 
 
 class FileDigests:
@@ -34,6 +35,19 @@ class FileDigests:
         digest = file_sha256(real)
         write_text(note, json.dumps([*seen, digest]))
         return digest
+
+    def check(self, path: Path, sha256: str) -> None:
+        """Hold a file to the digest that what is made of it is named by.
+
+        Raises:
+            MediaError: The file is not there, or has other bytes.
+        """
+        try:
+            digest = self.of_file(path)
+        except OSError as error:
+            raise MediaError(f"{path} cannot be read: {error.strerror}. Run again.") from error
+        if digest != sha256:
+            raise MediaError(f"{path} has changed since it was first read. Remove it and run again.")
 
 
 def file_sha256(path: Path) -> str:

@@ -96,6 +96,11 @@ def some_of(names: Sequence[str], at_most: int = 3) -> str:
     return ", ".join(names[:at_most]) + (", ..." if len(names) > at_most else "")
 
 
+def counted(number: int, noun: str) -> str:
+    """Say how many there are: `1 frame`, `2 frames`."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def as_known(error: BaseException) -> BaseException:
     """Give memory and disk that ran out their own error, whichever library said so; any other error as it is."""
     torch = sys.modules.get("torch")

@@ -476,5 +476,5 @@ def find_mode(endpoint: str) -> Mode:
     if found is not None:
         return found
     near = get_close_matches(endpoint, by_endpoint, n=1)
-    meant = f" Did you mean {near[0]}?" if near else ""
-    raise ConfigError(f"endpoint {endpoint!r} is not known.{meant} Known: {', '.join(by_endpoint)}.")
+    known = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(by_endpoint)}."
+    raise ConfigError(f"endpoint {endpoint!r} is not known. {known}")

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from fractions import Fraction
 from functools import partial
@@ -20,6 +20,7 @@ from rich.console import Console
 from ltx_trainer import report
 from ltx_trainer.artifacts import Adapter, Bundle, CachedSet, Clips, LeftOut, Manifest, Preview, Render
 from ltx_trainer.atomic import locked, make_folder, write_text
+from ltx_trainer.caption import find_lacking
 from ltx_trainer.conditions import Terms, describe_conditions, terms_of
 from ltx_trainer.config import REQUEST_FRAMES_FACTOR, Settings, settings_as_yaml
 from ltx_trainer.continuation import Identity, check_newest, encoded_identity, run_identity
@@ -27,7 +28,16 @@ from ltx_trainer.download import fetch
 from ltx_trainer.errors import ConfigError, GeometryError
 from ltx_trainer.geometry import ClipShape
 from ltx_trainer.ingest import ingest_archive
-from ltx_trainer.models import ModelFacts, check_groups, check_warm_start, locate_model, lora_modules, read_model
+from ltx_trainer.models import (
+    Captioner,
+    ModelFacts,
+    check_groups,
+    check_warm_start,
+    locate_captioner,
+    locate_model,
+    lora_modules,
+    read_model,
+)
 from ltx_trainer.prepare import check_complete, check_loss, prepare_clips, prepare_previews, settle_previews
 from ltx_trainer.report.wandb_log import check_wandb, open_wandb
 
@@ -80,8 +90,11 @@ class Plan:
         preview_terms: Likewise of every preview.
         manifest: What the archive holds.
         clips: What will be trained on.
+        lacking: Names of the clips whose captions a model is still to write.
+        captioner: Which model that is; None where no caption lacks, or none is to be written.
         previews: What will be rendered.
-        identity: What a checkpoint must agree with to be continued, but for the base model's weights.
+        identity: What a checkpoint must agree with to be continued, but for the base model's weights, and for the clips
+            as long as captions lack.
     """
 
     facts: ModelFacts
@@ -89,6 +102,8 @@ class Plan:
     preview_terms: Terms
     manifest: Manifest
     clips: Clips
+    lacking: frozenset[str]
+    captioner: Captioner | None
     previews: tuple[Preview, ...]
     identity: Identity
 
@@ -113,6 +128,8 @@ def run(settings: Settings, space: Space, until: Stage, console: Console) -> Non
             with_audio=plan.clips.with_audio,
             conditions=_conditions(settings, plan),
         )
+        if plan.captioner is not None:
+            report.show_lacking(console, len(plan.lacking), plan.captioner.source)
         return
     check_newest(space.checkpoints, plan.identity, settings.input.number_of_steps)
     work(settings, space, plan, until, console)
@@ -135,7 +152,7 @@ def look(settings: Settings, space: Space, console: Console | None = None) -> Pl
             mode,
             space.cache,
             mixed=settings.data.mixed or mode.mixed,
-            needs_caption=mode.needs_caption and not request.trigger_phrase.strip(),
+            needs_caption=mode.needs_caption and not (request.trigger_phrase.strip() or settings.captions.auto),
             ours=[space.output],
         )
     check_complete(manifest, settings.data)
@@ -156,16 +173,21 @@ def look(settings: Settings, space: Space, console: Console | None = None) -> Pl
             audio_rate_hz=audio_rate_hz,
             sound_grid=sound_grid,
             frames_factor=math.lcm(REQUEST_FRAMES_FACTOR, facts.factors.frames),
+            captions_follow=settings.captions.auto,
         )
     previews = settle_previews(previews, mode, with_audio=clips.with_audio)
     check_loss(manifest, clips, settings.data)
     _check_adapter(settings, facts, terms, with_audio=clips.with_audio)
-    identity = run_identity(settings, clips, int(os.environ.get("WORLD_SIZE", "1")))
-    return Plan(facts, terms, preview_terms, manifest, clips, previews, identity)
+    lacking = find_lacking(manifest, clips) if settings.captions.auto else frozenset()
+    captioner = locate_captioner(settings.captions.model, settings.captions.revision, facts) if lacking else None
+    identity = _identity(settings, clips)
+    if lacking:
+        identity = {name: value for name, value in identity.items() if name != "clips"}
+    return Plan(facts, terms, preview_terms, manifest, clips, lacking, captioner, previews, identity)
 
 
 def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Console) -> None:
-    """Encode, train, render and export."""
+    """Write the captions that lack, encode, train, render and export."""
     # torch takes seconds to import; a run that is refused above never comes here.
     from ltx_trainer.models.family import open_family
     from ltx_trainer.processes import make_accelerator, on_main
@@ -173,6 +195,8 @@ def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Co
     accelerator, dtype = make_accelerator(settings.training.precision)
     main = accelerator.is_main_process
     job = _Job(settings, space, plan, open_family(plan.facts), accelerator, dtype, console)
+    on_main(job.family.check_weights)
+    job = replace(job, plan=_captioned(job))
     encoded = _encode(job)
     if main:
         _record(job, encoded)
@@ -227,14 +251,35 @@ class _Encoded:
     start: int
 
 
+def _captioned(job: _Job) -> Plan:
+    """Have the captions written that lack; nothing is left to be settled of the clips then."""
+    from ltx_trainer.caption.fill import caption_clips
+
+    settings, space, plan = job.settings, job.space, job.plan
+    if plan.captioner is None:
+        return plan
+    clips = caption_clips(
+        plan.clips,
+        plan.lacking,
+        plan.captioner,
+        settings.captions,
+        settings.input,
+        space.cache,
+        accelerator=job.accelerator,
+        track=report.track(job.console),
+    )
+    check_loss(plan.manifest, clips, settings.data)
+    identity = _identity(settings, clips)
+    check_newest(space.checkpoints, identity, settings.input.number_of_steps)
+    return replace(plan, clips=clips, lacking=frozenset(), captioner=None, identity=identity)
+
+
 def _encode(job: _Job) -> _Encoded:
     """Encode what is not in the cache, and settle whether the run may go on from what it finds."""
     from ltx_trainer.cache import digest_of, fill_cache
-    from ltx_trainer.processes import on_main
     from ltx_trainer.train import split_held_out
 
     settings, space, plan = job.settings, job.space, job.plan
-    on_main(job.family.check_weights)
     cached = fill_cache(
         job.family,
         plan.clips,
@@ -416,6 +461,10 @@ def _export(
         inference=asdict(sampling_of(job.settings, job.family)),
         debug_dataset=debug_dataset,
     )
+
+
+def _identity(settings: Settings, clips: Clips) -> Identity:
+    return run_identity(settings, clips, int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def _read_base(settings: Settings, space: Space) -> ModelFacts:

@@ -11,16 +11,22 @@ status is 1 if they are not.
 
 import argparse
 import json
+import os
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from forked import start_command
+from make_demo import write_scenes
+
+from ltx_trainer import world
+
 CONFIG = """
-endpoint: fal-ai/ltx23-trainer-v2/t2v
+endpoint: {endpoint}
 input:
   training_data_url: {archive}
   rank: 8
@@ -34,8 +40,8 @@ model: {{base: miniature}}
 lora: {{dropout: 0.2}}
 optimizer: {{schedule: cosine, warmup_steps: 2}}
 training: {{checkpoint_interval: 3, accumulation: 2, caption_dropout: 0.3, ema_decay: 0.9}}
-held_out: {{fraction: 0.2, interval: 4}}
-validation: {{steps: 4, interval: {interval}}}
+held_out: {{fraction: 0.1, interval: 4}}
+validation: {{steps: 2, interval: {interval}}}
 paths: {{cache: {cache}}}
 """
 
@@ -46,6 +52,7 @@ BEING_WRITTEN = {
 }
 """The file that is there only while a part of the run writes."""
 
+NUM_SCENES, SCENES_SEED = 12, 1
 STEPS = 12
 STEPS_A_KILL = 2
 MOST_EVENTS = 6
@@ -59,19 +66,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=0, help="at random moments")
     parser.add_argument("--at", choices=BEING_WRITTEN, action="append", default=[], help="inside a write")
+    parser.add_argument("--endpoint", default="fal-ai/ltx23-trainer-v2/t2v", help="of text to video")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     options = parser.parse_args()
     with TemporaryDirectory() as folder:
-        different = _check(Path(folder), options.kills, options.at, random.Random(options.seed))
+        different = _check(Path(folder), options.endpoint, options.kills, options.at, random.Random(options.seed))
     _say(f"different: {', '.join(different)}" if different else "equal byte for byte")
     sys.exit(bool(different))
 
 
-def _check(folder: Path, num_kills: int, writes: Sequence[str], moments: random.Random) -> list[str]:
+def _check(folder: Path, endpoint: str, num_kills: int, writes: Sequence[str], moments: random.Random) -> list[str]:
     archive, config = folder / "clips.zip", folder / "run.yaml"
-    subprocess.run([sys.executable, str(Path(__file__).with_name("make_demo.py")), str(archive)], check=True)
+    write_scenes(archive, world.draw_scenes(NUM_SCENES, SCENES_SEED), side=64, num_frames=12)
     steps = STEPS + STEPS_A_KILL * num_kills
-    config.write_text(CONFIG.format(archive=archive, cache=folder / "cache", steps=steps, interval=steps // 2 - 1))
+    fields = {"archive": archive, "cache": folder / "cache", "steps": steps, "interval": steps // 2 - 1}
+    config.write_text(CONFIG.format(endpoint=endpoint, **fields))
     whole, killed = folder / "undisturbed", folder / "killed"
     _finish(config, whole)
     for number in range(1, num_kills + 1):
@@ -83,24 +92,29 @@ def _check(folder: Path, num_kills: int, writes: Sequence[str], moments: random.
     return list(_differences(whole, killed))
 
 
-def _command(config: Path, output: Path) -> list[str]:
-    return [sys.executable, "-m", "ltx_trainer", "run", str(config), "--output", str(output)]
+def _start(config: Path, output: Path) -> BaseProcess:
+    nowhere = Path(os.devnull)
+    return start_command(["run", str(config), "--output", str(output)], nowhere, nowhere)
 
 
 def _finish(config: Path, output: Path) -> None:
-    subprocess.run(_command(config, output), check=True, stdout=subprocess.DEVNULL)
+    run = _start(config, output)
+    run.join()
+    if run.exitcode:
+        raise SystemExit(f"The run ended with {run.exitcode}: {(output / 'status.json').read_text()}")
 
 
 def _kill_after(num_events: int, seconds: float, config: Path, output: Path) -> str:
     """Kill some time after the run has told of so many more events; 0 of them is while it starts."""
     awaited = _num_events(output) + num_events
-    with subprocess.Popen(_command(config, output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-        while run.poll() is None and _num_events(output) < awaited:
-            time.sleep(0.01)
-        time.sleep(seconds)
-        if run.poll() is not None:
-            raise SystemExit(f"The run ended with {run.returncode} before it was killed.")
-        run.kill()
+    run = _start(config, output)
+    while run.is_alive() and _num_events(output) < awaited:
+        time.sleep(0.01)
+    time.sleep(seconds)
+    if not run.is_alive():
+        raise SystemExit(f"The run ended with {run.exitcode} before it was killed.")
+    run.kill()
+    run.join()
     return f"{num_events} events and {seconds:.2f} s on, {_reached(output)}"
 
 
@@ -111,13 +125,14 @@ def _num_events(output: Path) -> int:
 
 def _kill_inside(pattern: str, config: Path, output: Path) -> str:
     """Kill as soon as a file that is being written is there."""
-    with subprocess.Popen(_command(config, output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-        while run.poll() is None:
-            if found := next(output.glob(pattern), None):
-                run.kill()
-                run.wait()
-                return f"{found.name} left, {_reached(output)}"
-    raise SystemExit(f"The run ended with {run.returncode} before {pattern} was seen.")
+    run = _start(config, output)
+    while run.is_alive():
+        if found := next(output.glob(pattern), None):
+            run.kill()
+            run.join()
+            return f"{found.name} left, {_reached(output)}"
+        time.sleep(0.001)
+    raise SystemExit(f"The run ended with {run.exitcode} before {pattern} was seen.")
 
 
 def _reached(output: Path) -> str:

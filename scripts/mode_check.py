@@ -1,4 +1,4 @@
-"""Teach the miniature every mode by the command line, and prove on examples that it has not seen that it learned.
+"""Teach the miniatures every mode by the command line, and prove on examples that it has not seen that it learned.
 
 python scripts/mode_check.py
 python scripts/mode_check.py inpaint v2a --folder outputs/modes --pictures docs/pictures/modes
@@ -56,7 +56,9 @@ NUM_TRAINED, NUM_JUDGED = 40, 10
 TRAINED_ON, JUDGED_ON, NOISE = 31, 32, 33
 RANK, LEARNING_RATE = 16, 2e-3
 SIGMAS = (0.6, 0.9)
-SAMPLING_STEPS = 20
+Changes = Mapping[str, Mapping[str, object]]
+SAMPLING: Changes = {"validation": {"steps": 20}}
+"""What the settings say of how previews are sampled, by section."""
 
 LEAST_FALL = 0.2
 LEAST_WORSE = 9
@@ -69,7 +71,7 @@ class Verdict:
     """What was measured of one mode on `NUM_JUDGED` examples.
 
     Attributes:
-        mode: Its name.
+        mode: The lesson's name.
         steps: Optimizer updates.
         loss: Mean loss at fixed noise, before and after.
         worse: How many examples the LoRA knows less well by another's, for each thing that is given beside text.
@@ -128,7 +130,7 @@ class Class:
 
 def main() -> None:
     """Check the modes that are asked for, and print, write and draw what was found."""
-    known = [lesson.mode.name for lesson in LESSONS]
+    known = [lesson.name for lesson in LESSONS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modes", nargs="*", metavar="MODE", help=f"of {', '.join(known)}; all by default")
     parser.add_argument("--folder", type=Path, default=Path("outputs/modes"), help="for archives, runs and the table")
@@ -140,13 +142,13 @@ def main() -> None:
     if unknown:
         console.print(f"{unknown[0]} is no mode of this script. Known: {', '.join(known)}.", highlight=False)
         sys.exit(2)
-    base = options.folder / "base"
-    if not base.is_dir():
-        write_miniature("ltx-2.3", base)
     verdicts = []
     for lesson in LESSONS:
-        if not options.modes or lesson.mode.name in options.modes:
-            verdict = check(lesson, base, options.folder / lesson.mode.name, options.steps, options.pictures)
+        if not options.modes or lesson.name in options.modes:
+            base = options.folder / "base" / lesson.mode.family
+            if not base.is_dir():
+                write_miniature(lesson.mode.family, base)
+            verdict = check(lesson, base, options.folder / lesson.name, options.steps, options.pictures)
             console.print(f"{verdict.mode}: {'; '.join(verdict.problems) or 'learned'}", highlight=False)
             verdicts.append(verdict)
             # After each, so that a stopped check leaves what it found.
@@ -155,7 +157,14 @@ def main() -> None:
     sys.exit(int(any(verdict.problems for verdict in verdicts)))
 
 
-def check(lesson: Lesson, base: Path, folder: Path, steps: int, pictures: Path | None) -> Verdict:
+def check(
+    lesson: Lesson,
+    base: Path,
+    folder: Path,
+    steps: int,
+    pictures: Path | None,
+    sampling: Changes = SAMPLING,
+) -> Verdict:
     """Train on a lesson by the command line, and judge the LoRA on examples that it has not seen.
 
     Args:
@@ -164,10 +173,11 @@ def check(lesson: Lesson, base: Path, folder: Path, steps: int, pictures: Path |
         folder: For the archives and the run.
         steps: Optimizer updates.
         pictures: Where a picture of what was learned goes; None for none.
+        sampling: Of the previews.
     """
     began = time.monotonic()
     examples = lesson.examples(NUM_JUDGED, JUDGED_ON)
-    output = teach(lesson, examples, base, folder, steps)
+    output = teach(lesson, examples, base, folder, steps, sampling)
     seconds = time.monotonic() - began
     held = open_class(lesson, examples, base, folder)
     with student(held, output / "lora.safetensors") as transformer:
@@ -177,9 +187,9 @@ def check(lesson: Lesson, base: Path, folder: Path, steps: int, pictures: Path |
         strange = {what: losses_of(held, transformer, strange=what) for what in given_of(held)}
     made = [read_previews(lesson, output, step) for step in (0, steps)]
     if pictures is not None:
-        draw(lesson, examples, output, made, pictures / f"{lesson.mode.name}.png")
+        draw(lesson, examples, output, made, pictures / f"{lesson.name}.png")
     return Verdict(
-        mode=lesson.mode.name,
+        mode=lesson.name,
         steps=steps,
         loss=(float(np.mean(before)), float(np.mean(after))),
         worse={what: sum(map(float.__gt__, losses, after)) for what, losses in strange.items()},
@@ -189,7 +199,14 @@ def check(lesson: Lesson, base: Path, folder: Path, steps: int, pictures: Path |
     )
 
 
-def teach(lesson: Lesson, examples: Sequence[Example], base: Path, folder: Path, steps: int) -> Path:
+def teach(
+    lesson: Lesson,
+    examples: Sequence[Example],
+    base: Path,
+    folder: Path,
+    steps: int,
+    sampling: Changes,
+) -> Path:
     """Run the command line on a lesson's archive, and give the folder of its results.
 
     Args:
@@ -198,6 +215,7 @@ def teach(lesson: Lesson, examples: Sequence[Example], base: Path, folder: Path,
         base: The miniature's folder.
         folder: For the archive and the run.
         steps: Optimizer updates.
+        sampling: Of the previews.
 
     Raises:
         SystemExit: The run failed; its message is shown.
@@ -205,26 +223,39 @@ def teach(lesson: Lesson, examples: Sequence[Example], base: Path, folder: Path,
     folder.mkdir(parents=True, exist_ok=True)
     archive = write_archive(folder / "train.zip", lesson, lesson.examples(NUM_TRAINED, TRAINED_ON))
     items = [write_item(folder / f"item-{number}", lesson, example) for number, example in enumerate(examples)]
-    body = body_of(lesson, base, folder, request_of(lesson, archive, items), steps)
+    body = body_of(lesson, base, folder, request_of(lesson, archive, items), steps, sampling)
     config = folder / "run.yaml"
     config.write_text(yaml.safe_dump(body), encoding="utf-8")
     output = folder / "out"
     command = [sys.executable, "-m", "ltx_trainer", "run", str(config), "--output", str(output)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
-        sys.exit(f"{lesson.mode.name}: {ended.stderr.strip() or ended.stdout.strip()}")
+        sys.exit(f"{lesson.name}: {ended.stderr.strip() or ended.stdout.strip()}")
     check_result(lesson, output)
     return output
 
 
-def body_of(lesson: Lesson, base: Path, folder: Path, request: Mapping[str, object], steps: int) -> dict[str, object]:
+def body_of(
+    lesson: Lesson,
+    base: Path,
+    folder: Path,
+    request: Mapping[str, object],
+    steps: int,
+    sampling: Changes = SAMPLING,
+) -> dict[str, object]:
     """Give the settings of a run."""
     return {
         "endpoint": lesson.mode.endpoint,
-        "input": {**request, "rank": RANK, "learning_rate": LEARNING_RATE, "number_of_steps": steps},
+        "input": {
+            **request,
+            "rank": RANK,
+            "learning_rate": LEARNING_RATE,
+            "number_of_steps": steps,
+            **sampling.get("input", {}),
+        },
         "model": {"base": str(base)},
         "training": {"gradient_checkpointing": False},
-        "validation": {"interval": None, "steps": SAMPLING_STEPS, "beside_base": False},
+        "validation": {"interval": None, "beside_base": False, **sampling["validation"]},
         "paths": {"cache": str(folder / "cache")},
     }
 
@@ -238,14 +269,16 @@ def check_result(lesson: Lesson, output: Path) -> None:
     result = json.loads((output / "result.json").read_text(encoding="utf-8"))
     preview = "video" if lesson.mode.generates_video else "audio"
     if result.keys() != {"lora_file", "config_file", preview}:
-        sys.exit(f"{lesson.mode.name}: the result has {', '.join(result)}, and no {preview}.")
+        sys.exit(f"{lesson.name}: the result has {', '.join(result)}, and no {preview}.")
 
 
 def open_class(lesson: Lesson, examples: Sequence[Example], base: Path, folder: Path) -> Class:
     """Write examples that were not trained on, and encode them as a run does."""
     request = request_of(lesson, write_archive(folder / "held-out.zip", lesson, examples), [])
     if Condition.FIRST_FRAME in lesson.mode.conditions:
-        request["first_frame_conditioning_p"] = float(Condition.REFERENCE not in lesson.mode.conditions)
+        request["first_frame_conditioning_p"] = float(
+            lesson.is_conditional and Condition.REFERENCE not in lesson.mode.conditions
+        )
     config = folder / "held-out.yaml"
     config.write_text(yaml.safe_dump(body_of(lesson, base, folder, request, 1)), encoding="utf-8")
     settings = load_settings(config)

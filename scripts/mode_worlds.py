@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from PIL import Image
 from ltx_trainer import world
 from ltx_trainer.artifacts import KEYFRAMES, Role
 from ltx_trainer.media import write_audio, write_video
-from ltx_trainer.modes import ENDPOINT, MODES, Condition, Mode, find_mode
+from ltx_trainer.modes import MODES, Condition, Mode
 
 SIDE = 64
 FRAME_RATE = 24
@@ -104,14 +105,16 @@ class Lesson:
     """What a mode is to learn.
 
     Attributes:
+        name: The mode's, or one of its own where the mode has several lessons.
         mode: The row of the table.
         teach: Makes an example of a scene.
         judge: Tells whether what was made of an example is as the lesson has it.
         says: What the judge looks for, in words that follow "the share of clips in which".
         fields: Of the request, beyond what all lessons have.
-        is_conditional: Whether the mode is given anything but text.
+        is_conditional: Whether anything but text is given.
     """
 
+    name: str
     mode: Mode
     teach: Teach
     judge: Judge
@@ -164,7 +167,7 @@ def request_of(lesson: Lesson, archive: Path, items: Sequence[Mapping[str, objec
     body |= lesson.fields
     if lesson.mode.has_video:
         body["validation_number_of_frames"] = body["number_of_frames"]
-    return body
+    return {name: value for name, value in body.items() if name not in lesson.mode.lacks}
 
 
 def write_archive(path: Path, lesson: Lesson, examples: Sequence[Example]) -> Path:
@@ -184,7 +187,7 @@ def write_item(folder: Path, lesson: Lesson, example: Example) -> dict[str, obje
     """Write what a validation item is given of an example into a folder, and give the item."""
     folder.mkdir(parents=True, exist_ok=True)
     item: dict[str, object] = {"prompt": example.caption}
-    for asked in lesson.mode.item_fields:
+    for asked in lesson.mode.item_fields if lesson.is_conditional else ():
         given = _given_to_item(lesson, example, asked.role)
         if given is None:
             continue
@@ -354,8 +357,8 @@ def _blooms(example: Example, made: Made) -> bool:
     return world.is_blooming(made.video) and is_coloured(example, made)
 
 
-def _is_zorp(_: Example, made: Made) -> bool:
-    return world.is_zorp(made.video, made.sound)
+def _is_zorp(example: Example, made: Made) -> bool:
+    return world.is_zorp(made.video, None if example.target.samples is None else made.sound)
 
 
 def _pitched(example: Example, made: Made) -> bool:
@@ -372,14 +375,14 @@ FRAME_WIDTH = CELL
 """Pixels of the frame around a framed picture."""
 
 
-def _t2v(scene: world.Scene) -> Example:
+def _t2v(scene: world.Scene, *, with_sound: bool = True) -> Example:
     zorp = world.as_zorp(scene)
-    return Example(zorp, world.caption(zorp), {Role.TARGET: film(zorp, with_sound=True)})
+    return Example(zorp, world.caption(zorp), {Role.TARGET: film(zorp, with_sound=with_sound)})
 
 
-def _i2v(scene: world.Scene) -> Example:
+def _i2v(scene: world.Scene, *, with_sound: bool = True) -> Example:
     bloom = replace(world.as_blooming(scene), called="coloured")
-    return Example(bloom, world.caption(bloom), {Role.TARGET: film(bloom, with_sound=True)})
+    return Example(bloom, world.caption(bloom), {Role.TARGET: film(bloom, with_sound=with_sound)})
 
 
 def _v2v(scene: world.Scene) -> Example:
@@ -482,9 +485,13 @@ def _av2av_masked(scene: world.Scene) -> Example:
 _EDITED = _all_of(is_coloured, follows)
 
 
-def _lesson(name: str, teach: Teach, judge: Judge, says: str, **facts: object) -> Lesson:
-    given = facts.pop("is_conditional", True)
-    return Lesson(find_mode(ENDPOINT + name), teach, judge, says, facts, bool(given))
+_MODES = {mode.name: mode for mode in MODES}
+
+
+def _lesson(
+    mode: str, teach: Teach, judge: Judge, says: str, *, name: str = "", is_conditional: bool = True, **fields: object
+) -> Lesson:
+    return Lesson(name or mode, _MODES[mode], teach, judge, says, fields, is_conditional)
 
 
 LESSONS: tuple[Lesson, ...] = (
@@ -562,8 +569,17 @@ LESSONS: tuple[Lesson, ...] = (
         _all_of(is_coloured, follows, _beats),
         "an orange shape goes the way of the reference's, and its tone beats",
     ),
+    _lesson("ltx-video-trainer", partial(_t2v, with_sound=False), _is_zorp, "a zorp is orange", is_conditional=False),
+    _lesson(
+        "ltx-video-trainer",
+        partial(_i2v, with_sound=False),
+        _blooms,
+        "the shape of the image stays, keeps its colour and grows",
+        name="ltx-video-trainer-i2v",
+        first_frame_conditioning_p=0.5,
+    ),
+    _lesson("ltx-video/v2v", _v2v, _EDITED, "an orange shape goes the way of the reference's"),
 )
-"""One for each row of LTX-2.3 in the table, in its order."""
+"""At least one for each row of the table, in its order."""
 
-WITH_LESSONS = [mode for mode in MODES if mode.endpoint.startswith(ENDPOINT)]
-assert [lesson.mode for lesson in LESSONS] == WITH_LESSONS, "every mode of LTX-2.3 has its lesson"
+assert list(dict.fromkeys(lesson.mode.name for lesson in LESSONS)) == list(_MODES), "every mode has its lesson"

@@ -2,18 +2,19 @@
 
 import shutil
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import numpy as np
 import pytest
 import yaml
+from forked import start_command
 from rich.console import Console
 
 from ltx_trainer.artifacts import CachedSet
@@ -84,12 +85,16 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def command() -> Command:
-    """Run `python -m ltx_trainer` as a user does."""
+    """Run `python -m ltx_trainer` in a process of its own."""
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "ltx_trainer", *map(str, arguments)], capture_output=True, text=True, check=False
-        )
+        with TemporaryDirectory() as folder:
+            said = [Path(folder) / name for name in ("out", "err")]
+            words = [*map(str, arguments)]
+            process = start_command(words, *said)
+            process.join()
+            assert process.exitcode is not None, "it has ended"
+            return subprocess.CompletedProcess(words, process.exitcode, *(path.read_text() for path in said))
 
     return run
 

@@ -169,7 +169,9 @@ def test_what_takes_minutes_is_said_before_it_begins(
 
 
 def test_a_finished_part_does_not_say_that_it_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("miniature.video_vae.RECIPE", replace(RECIPE, steps=0))
+    model = train_miniature.MINIATURES["ltx-2.3"]
+    monkeypatch.setitem(train_miniature.MINIATURES, "ltx-2.3", replace(model, recipe=replace(model.recipe, steps=0)))
+    monkeypatch.setattr("miniature.video_vae.draw_clips", None)
     monkeypatch.setattr("miniature.video_vae.fill_statistics", lambda _: None)
     said = StringIO()
 

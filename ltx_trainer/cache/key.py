@@ -8,9 +8,7 @@ from importlib.metadata import version
 
 from ltx_trainer.artifacts import Footage, Soundtrack
 from ltx_trainer.geometry import ScaleFactors
-
-DECODING = 2
-"""Raised whenever the decoding of media changes what the same facts give."""
+from ltx_trainer.media.decoding import DECODING
 
 ENCODING = 1
 """Raised whenever prompts, codecs or the log-mel spectrogram change what the same facts give."""
@@ -45,7 +43,7 @@ def video_key(footage: Footage, weights: str, still_crf: int | None) -> str:
         libraries=_releases("diffusers"),
         still_crf=still_crf,
         weights=weights,
-        **_footage_facts(footage),
+        **footage.facts,
     )
 
 
@@ -56,22 +54,8 @@ def mask_key(footage: Footage, factors: ScaleFactors) -> str:
         decoding=DECODING,
         masking=MASKING,
         cell=f"{factors.frames}x{factors.rows}x{factors.columns}",
-        **_footage_facts(footage),
+        **footage.facts,
     )
-
-
-def _footage_facts(footage: Footage) -> dict[str, Fact]:
-    """Say which pictures are decoded, and how they are cut."""
-    facts: dict[str, Fact] = {
-        "source": footage.source.sha256,
-        "kind": footage.source.kind,
-        "start": footage.start_seconds,
-        "span": footage.span_seconds,
-        "num_frames": footage.shape.num_frames,
-        "size": str(footage.shape.size),
-    }
-    # Only where there is one, so that the names of what has none stay as they were.
-    return facts if footage.canvas is None else {**facts, "canvas": str(footage.canvas)}
 
 
 def audio_key(soundtrack: Soundtrack, weights: str, num_tokens: int) -> str:

@@ -59,7 +59,7 @@ def load_settings(path: Path, *, request: Path | None = None, overrides: Sequenc
     Raises:
         ConfigError: With every problem found, each in a line, and the key that was probably meant.
     """
-    return settings_from(read_config(path, request=request, overrides=overrides), path)
+    return settings_from(read_config(path, request=request, overrides=overrides), path, request=request)
 
 
 def read_config(path: Path, *, request: Path | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -82,12 +82,13 @@ def read_config(path: Path, *, request: Path | None = None, overrides: Sequence[
     return data
 
 
-def settings_from(data: Mapping[str, Any], path: Path) -> Settings:
+def settings_from(data: Mapping[str, Any], path: Path, *, request: Path | None = None) -> Settings:
     """Check settings.
 
     Args:
         data: From `read_config`.
         path: Names the file in messages.
+        request: Names the file that `input` is from.
 
     Raises:
         ConfigError: With every problem found, each in a line, and the key that was probably meant.
@@ -96,7 +97,8 @@ def settings_from(data: Mapping[str, Any], path: Path) -> Settings:
         return Settings.model_validate(data)
     except ValidationError as error:
         problems = "\n".join(f"  {problem}" for problem in _problems(error))
-        raise ConfigError(f"{path}:\n{problems}") from error
+        files = f"{path}" if request is None else f"{path} with {request} as its input"
+        raise ConfigError(f"{files}:\n{problems}") from error
 
 
 def settings_as_yaml(settings: Settings) -> str:

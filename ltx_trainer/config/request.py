@@ -6,6 +6,7 @@ differ. A field that is null in a body is one that it leaves out, so that only a
 Limits are the hosted ones where they protect the model, wider where they only protect the hosted machine.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Annotated, Any, Literal, get_args
@@ -243,6 +244,17 @@ class Request(Section):
 
     stg_scale: Annotated[float, Field(ge=0, le=3)] | None = 1.0
     """Strength of spatio-temporal guidance in previews; 0 is off. None: the model's own, as in ltx-video-trainer."""
+
+    def with_trigger(self, caption: str | None) -> str:
+        """Put the trigger phrase before a caption that does not begin with it; it stands for one that is not there."""
+        trigger = self.trigger_phrase.strip()
+        if not caption or not trigger:
+            return caption or trigger
+        # "cat" does not begin "category", but "TOK:" begins "TOK:cat".
+        end = r"\b" if re.search(r"\w\Z", trigger) else ""
+        if re.match(re.escape(trigger) + end, caption, re.IGNORECASE):
+            return caption
+        return f"{trigger} {caption}"
 
     @field_validator("number_of_frames", "validation_number_of_frames")
     @classmethod

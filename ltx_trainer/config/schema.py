@@ -10,6 +10,14 @@ from ltx_trainer import __version__
 from ltx_trainer.config.request import Request, Section, request_problem
 from ltx_trainer.modes import Mode, find_mode
 
+CAPTIONS_PROMPT = (
+    "The pictures are frames of one short clip, in the order of time. Describe the clip in one paragraph of at most "
+    "100 words, in plain English and the present tense: who or what is seen and how it looks, what happens and how it "
+    "moves, the place, the light, the colours and the style, and how the camera is held or moves. Name only what can "
+    "be seen. Do not speak of pictures, frames, clips or videos. Begin with the description itself."
+)
+"""Asks for what a caption of the model families holds."""
+
 MIN_PRODIGY_RATE = 0.1
 """Below it the rate was surely meant for another optimizer."""
 
@@ -73,6 +81,33 @@ class DataSection(Section):
     debug_from: Literal["sources", "latents"] = "sources"
     """What the archive of `input.debug_dataset` shows: pictures and sound as they were encoded, or decoded again from
     the cached latents."""
+
+
+class CaptionsSection(Section):
+    """Captions that a model writes, of clips that have none."""
+
+    auto: bool = False
+    """Let a model that sees write a caption of every clip that has none; each scene of a split video gets its own. Off:
+    such a clip is trained on the trigger phrase, or the empty text."""
+
+    model: Annotated[str, Field(min_length=1)] | None = None
+    """Folder or hub id of the model: any of the kind image-text-to-text that takes several images and a chat. None: the
+    run's own text encoder, where that is a Gemma 3 with its vision tower and the files of its processor."""
+
+    revision: str | None = None
+    """Branch, tag or commit of a hub id. None: its main branch."""
+
+    prompt: Annotated[str, Field(min_length=1)] = CAPTIONS_PROMPT
+    """What the model is asked, after the frames."""
+
+    frames: Annotated[int, Field(ge=1, le=64)] = 8
+    """Frames of a clip that the model sees, evenly spaced over the clip as training sees it. An image is one."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 4
+    """Clips that each process captions at a time."""
+
+    max_tokens: Annotated[int, Field(ge=8, le=2048)] = 256
+    """Longest caption, in tokens. One that comes to this end is cut after its last whole sentence."""
 
 
 class DownloadSection(Section):
@@ -259,6 +294,9 @@ class Settings(Section):
     data: DataSection = DataSection()
     """The training data."""
 
+    captions: CaptionsSection = CaptionsSection()
+    """Captions that a model writes."""
+
     downloads: DownloadSection = DownloadSection()
     """What is fetched by URL."""
 
@@ -347,6 +385,11 @@ class Settings(Section):
                 f"input.number_of_steps {self.input.number_of_steps}"
             )
         self._check_optimizer()
+        if self.captions.auto and not self.mode.has_video:
+            raise ValueError(
+                f"captions.auto needs pictures to describe, and {self.mode.name} has only sound. Write captions beside "
+                "the files, or set captions.auto: false"
+            )
         return self
 
     def _check_optimizer(self) -> None:

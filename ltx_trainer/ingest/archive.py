@@ -23,7 +23,7 @@ MAX_MEMBERS = 1_000_000
 CHUNK_BYTES = 1 << 20
 
 JUNK_FOLDER = "__macosx"
-JUNK_FILES = frozenset({".ds_store", "thumbs.db"})
+JUNK_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 JUNK_PREFIX = "._"
 
 

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from ltx_trainer.atomic import check_space, whole_file, write_text
+from ltx_trainer.atomic import check_space, disk_errors, flush, make_folder, write_text
 from ltx_trainer.ingest.archive import Archive
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ def extract_media(archive: Archive, names: Sequence[str], folder: Path) -> tuple
     # One name for each archive, so that what a killed run left is found and replaced.
     partial = folder / f".{place.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
+    make_folder(partial)
     try:
         numbers = {name: number for number, name in enumerate(names, start=1)}
         done = {name: _extract(archive, name, partial, numbers[name]) for name in archive.in_order(names)}
@@ -67,6 +69,7 @@ def extract_media(archive: Archive, names: Sequence[str], folder: Path) -> tuple
             logger.warning("%s is incomplete; %s is extracted again.", place, archive.path.name)
             shutil.rmtree(place)
         partial.rename(place)
+        flush(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     logger.info("Extracted %d files of %s to %s.", len(extracted), archive.path.name, place)
@@ -89,10 +92,13 @@ def _is_whole(path: Path, item: Extracted) -> bool:
 def _extract(archive: Archive, name: str, partial: Path, number: int) -> Extracted:
     path = partial / _safe_name(name, number)
     digest = hashlib.sha256()
-    with whole_file(path) as beside, beside.open("wb") as file:
+    # Not each file is whole or absent: the folder is, which takes its name when all of them are on the disk.
+    with disk_errors(path), path.open("wb") as file:
         for chunk in archive.read(name):
             digest.update(chunk)
             file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
     return Extracted(path.name, archive.members[name], digest.hexdigest())
 
 

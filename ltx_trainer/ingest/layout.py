@@ -8,9 +8,12 @@ from typing import TypeVar
 
 from ltx_trainer.artifacts import LeftOut, MediaKind, Role
 from ltx_trainer.errors import DatasetError
+from ltx_trainer.ingest.tables import Table, find_tables
 from ltx_trainer.modes import IMAGES, KINDS, Mode, Part
 
 CAPTION, RANGES = ".txt", ".json"
+
+ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"})
 
 NOTES = frozenset({"license", "licence", "notice", "readme"})
 """Names of texts that speak of a whole archive, and are captions only beside media of the same name."""
@@ -47,9 +50,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """All examples, and the files that are part of none, both in the order of their names."""
+    """All examples, the tables that speak of them, and the files that are neither, each in the order of their names."""
 
     groups: tuple[Group, ...]
+    tables: tuple[Table, ...]
     left_out: tuple[LeftOut, ...]
 
 
@@ -84,13 +88,15 @@ def find_groups(names: Collection[str], mode: Mode, *, mixed: bool) -> Layout:
         if base not in lacking
     ]
     used = {name for group in groups for name in (*group.media.values(), group.caption, group.ranges)}
+    tables = find_tables(names, [captions[base] for base in examples if base in captions])
+    used |= {name for table in tables for name in table.files}
     explain = _Explain(mode, wrapper, matches, lacking, examples.keys(), captions.keys())
     left_out = tuple(explain(name) for name in sorted(names) if name not in used)
     if not groups:
         told = "".join(f"\n  {item.name}: {item.reason}" for item in left_out[:MAX_TOLD])
         more = f"\n  ... and {len(left_out) - MAX_TOLD} more" if len(left_out) > MAX_TOLD else ""
         raise DatasetError(f"The archive holds no whole example of {mode.name}, which is {mode.files}:{told}{more}")
-    return Layout(tuple(sorted(groups, key=lambda group: group.name)), left_out)
+    return Layout(tuple(sorted(groups, key=lambda group: group.name)), tables, left_out)
 
 
 def check_kinds(kinds: Mapping[str, MediaKind | None], mode: Mode, *, mixed: bool) -> None:
@@ -192,9 +198,11 @@ def _check_media(names: Collection[str], matches: Mapping[str, Match], mode: Mod
     if not matches:
         found = Counter(extension_of(name) or "no extension" for name in names)
         listed = ", ".join(f"{count} x {extension}" for extension, count in sorted(found.items()))
+        inner = next((name for name in sorted(names) if extension_of(name) in ARCHIVES), None)
+        remedy = f" Unpack {inner!r} and give that: archives in an archive are not opened." if inner else ""
         raise DatasetError(
             f"The archive holds no media that {mode.name} takes, which is {mode.files}. "
-            f"Found: {listed or 'nothing, it is empty'}."
+            f"Found: {listed or 'nothing, it is empty'}.{remedy}"
         )
 
 

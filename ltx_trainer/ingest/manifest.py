@@ -1,11 +1,12 @@
 """The room's two verbs: is the archive one for the mode, and what is in it."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ltx_trainer.artifacts import Example, Manifest, MediaKind, Range, SourceFile
+from ltx_trainer.artifacts import Example, LeftOut, Manifest, MediaKind, Range, SourceFile
 from ltx_trainer.digests import FileDigests
 from ltx_trainer.errors import DatasetError
 from ltx_trainer.ingest.archive import Archive
@@ -13,15 +14,19 @@ from ltx_trainer.ingest.captions import read_caption
 from ltx_trainer.ingest.content import kind_by_content
 from ltx_trainer.ingest.extraction import extract_media
 from ltx_trainer.ingest.folders import Folder
-from ltx_trainer.ingest.layout import CAPTION, MAX_TOLD, Group, check_kinds, extension_of, find_groups
+from ltx_trainer.ingest.layout import CAPTION, MAX_TOLD, Group, Layout, check_kinds, extension_of, find_groups
 from ltx_trainer.ingest.opening import open_archive
 from ltx_trainer.ingest.ranges import read_ranges
+from ltx_trainer.ingest.tables import Row, Table, nearest, read_table, table_text
 from ltx_trainer.modes import KINDS, Mode
 
 logger = logging.getLogger(__name__)
 
 ADVISED_EXAMPLES = 10
 """Fewer are seldom enough to learn from. Source: the pages of the hosted trainers."""
+
+SHOWN = 60
+"""Characters of a caption that a message shows."""
 
 
 def check_archive(path: Path, mode: Mode, *, mixed: bool = False, needs_caption: bool = False) -> None:
@@ -37,7 +42,7 @@ def check_archive(path: Path, mode: Mode, *, mixed: bool = False, needs_caption:
         DatasetError: The archive is missing, damaged, dangerous, or not laid out as the mode needs.
     """
     with open_archive(path) as archive:
-        _read_texts(archive, find_groups(archive.members, mode, mixed=mixed).groups, needs_caption=needs_caption)
+        _read_texts(archive, find_groups(archive.members, mode, mixed=mixed), needs_caption=needs_caption)
 
 
 def ingest_archive(
@@ -69,7 +74,7 @@ def ingest_archive(
     """
     with open_archive(path, (cache, *ours)) as archive:
         layout = find_groups(archive.members, mode, mixed=mixed)
-        texts = _read_texts(archive, layout.groups, needs_caption=needs_caption)
+        texts, unused = _read_texts(archive, layout, needs_caption=needs_caption)
         names = [name for group in layout.groups for name in group.media.values()]
         files = _files_of(archive, names, cache)
     kinds = {name: KINDS.get(extension_of(name)) or kind_by_content(files[name].path) for name in names}
@@ -89,7 +94,8 @@ def ingest_archive(
         )
         for group in layout.groups
     )
-    return Manifest(tuple(examples), layout.left_out)
+    left_out = sorted([*layout.left_out, *unused], key=lambda item: item.name)
+    return Manifest(tuple(examples), tuple(left_out))
 
 
 @dataclass(frozen=True)
@@ -105,19 +111,67 @@ class _Texts:
     ranges: tuple[Range, ...]
 
 
-def _read_texts(archive: Archive, groups: Sequence[Group], *, needs_caption: bool) -> Mapping[str, _Texts]:
-    """Read the texts of each group by its name, in the order in which they lie in the archive."""
-    captions: dict[str | None, str | None] = {group.caption: None for group in groups}
-    ranges: dict[str | None, tuple[Range, ...]] = {group.ranges: () for group in groups}
-    for name in archive.in_order([name for name in (*captions, *ranges) if name is not None]):
+def _read_texts(
+    archive: Archive, layout: Layout, *, needs_caption: bool
+) -> tuple[Mapping[str, _Texts], Sequence[LeftOut]]:
+    """Read the texts of each group by its name, in the order in which they lie in the archive; and what has no use."""
+    captions: dict[str | None, str | None] = {group.caption: None for group in layout.groups}
+    ranges: dict[str | None, tuple[Range, ...]] = {group.ranges: () for group in layout.groups}
+    tables = {name: "" for table in layout.tables for name in table.files}
+    for name in archive.in_order([name for name in (*captions, *ranges, *tables) if name is not None]):
         if name in captions:
             captions[name] = read_caption(archive, name)
-        else:
+        elif name in ranges:
             ranges[name] = read_ranges(archive, name)
-    texts = {group.name: _Texts(captions[group.caption], ranges[group.ranges]) for group in groups}
+        else:
+            tables[name] = table_text(archive, name)
+    told, unused = _read_tables(layout.tables, tables, archive.members)
+    texts = {
+        group.name: _Texts(_caption_of(group, captions[group.caption], told), ranges[group.ranges])
+        for group in layout.groups
+    }
     if needs_caption:
         _check_captions(texts)
-    return texts
+    return texts, unused
+
+
+def _read_tables(
+    tables: Sequence[Table], texts: Mapping[str, str], names: Collection[str]
+) -> tuple[Mapping[str, Sequence[Row]], Sequence[LeftOut]]:
+    """Give what tables say of each file by its path, and what has no use."""
+    told: dict[str, list[Row]] = defaultdict(list)
+    unused: list[LeftOut] = []
+    for table in tables:
+        rows = read_table(table, texts)
+        if rows is None:
+            unused += [LeftOut(name, "is the record of a run, and no table of captions") for name in table.files]
+        for row in rows or ():
+            if row.file in names:
+                told[row.file].append(row)
+                continue
+            meant = nearest(row.file, names) if len(unused) < MAX_TOLD else ""
+            reason = f"names {row.file!r} ({row.where}), which is not in the archive{meant}"
+            unused.append(LeftOut(table.files[0], reason, is_incomplete=True))
+    return told, unused
+
+
+def _caption_of(group: Group, beside: str | None, told: Mapping[str, Sequence[Row]]) -> str | None:
+    """Give the one caption of an example, from the file beside it or from a table that names any of its files.
+
+    Raises:
+        DatasetError: There are two that differ.
+    """
+    files = [*group.media.values(), *([group.ranges] if group.ranges else [])]
+    said = {beside: repr(group.caption), **{row.caption: row.where for file in files for row in told.get(file, ())}}
+    found = [(caption, where) for caption, where in said.items() if caption is not None]
+    if len(found) > 1:
+        both = " and ".join(f"{where} says {_shortened(caption)!r}" for caption, where in found[:2])
+        raise DatasetError(f"{group.name} has captions that differ: {both}. Take one of them out.")
+    return found[0][0] if found else None
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _check_captions(texts: Mapping[str, _Texts]) -> None:
@@ -126,8 +180,8 @@ def _check_captions(texts: Mapping[str, _Texts]) -> None:
         more = f" and {len(silent) - MAX_TOLD} more" if len(silent) > MAX_TOLD else ""
         raise DatasetError(
             f"{', '.join(silent[:MAX_TOLD])}{more}: no caption, which this mode needs of every example where there is "
-            f"no trigger phrase. Write one to {PurePosixPath(silent[0]).name}{CAPTION} and so on, or set "
-            "input.trigger_phrase."
+            f"no trigger phrase. Write one to {PurePosixPath(silent[0]).name}{CAPTION} and so on, set "
+            "input.trigger_phrase, or let a model write them with captions.auto: true."
         )
 
 

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from ltx_trainer.errors import DatasetError
 from ltx_trainer.ingest.archive import CHUNK_BYTES, MAX_RATIO, MAX_TOTAL_BYTES, RATIO_FREE_BYTES, Archive, Listing
 from ltx_trainer.ingest.layout import CAPTION, RANGES
+from ltx_trainer.ingest.tables import CELLS, LINES
 
 LONGEST_PIECE = 1 << 22
 """Bytes that are read at once; what a header says of its own length must not fill the memory."""
@@ -22,6 +23,9 @@ LONGEST_PIECE = 1 << 22
 LONGEST_KEPT = 1 << 16
 MAX_KEPT_BYTES = 1 << 28
 """Texts up to this size, and together up to this, are kept while a packed tar is listed."""
+
+TEXTS = (CAPTION, RANGES, LINES, CELLS)
+"""What the names of texts that are read end with."""
 
 # What tarfile and gzip raise on damaged bytes.
 DAMAGE = (tarfile.TarError, zlib.error, EOFError, ValueError, OverflowError, OSError)
@@ -160,7 +164,7 @@ def _index(stream: _Guarded, listing: Listing, *, keep: bool) -> _Index:
             if member.issparse():
                 raise tarfile.ReadError(f"{name!r} has holes (sparse), which are not filled; make it without --sparse")
             index.offsets[name] = member.offset_data
-            if keep and name.lower().endswith((CAPTION, RANGES)) and _is_kept(index, member.size):
+            if keep and name.lower().endswith(TEXTS) and _is_kept(index, member.size):
                 stream.seek(member.offset_data)
                 index.kept[name] = stream.read(member.size)
                 index.kept_bytes += member.size

@@ -15,6 +15,11 @@ from ltx_trainer.ingest.archive import CHUNK_BYTES, MAX_RATIO, RATIO_FREE_BYTES,
 ENCRYPTED = 0x1
 NAME_IS_UTF8 = 0x800
 
+END_BEGINS = b"PK\x05\x06"
+END_BYTES = 22
+NUMBER_ELSEWHERE = 0xFFFF
+"""How a zip ends, but for its comment; bytes 4 and 5 are the number of its volume."""
+
 METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA})
 
 # What zipfile and the decompressors raise on damaged bytes; bz2 raises a plain OSError.
@@ -60,8 +65,9 @@ def open_zip(path: Path) -> Iterator[Zip]:
     """Open a zip for reading, after its directory has been checked.
 
     Raises:
-        DatasetError: It is cut off, or it holds a member that leads out of it, that is no plain file, that is encrypted
-            or packed by an unknown method, that is there twice, or that unpacks to far more than it is.
+        DatasetError: It is cut off or one of several volumes, or it holds a member that leads out of it, that is no
+            plain file, that is encrypted or packed by an unknown method, that is there twice, or that unpacks to far
+            more than it is.
     """
     try:
         opened = zipfile.ZipFile(path)
@@ -78,7 +84,22 @@ def open_zip(path: Path) -> Iterator[Zip]:
                 _check_packing(path, name, info)
                 infos[name] = info
         _check_expansion(path, opened.infolist())
+        _check_volumes(path, len(opened.comment))
         yield Zip(path, listing.sizes, opened, infos)
+
+
+def _check_volumes(path: Path, comment_bytes: int) -> None:
+    """Refuse the last of several volumes, which has the directory of them all."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - END_BYTES - comment_bytes))
+        end = file.read(END_BYTES)
+    volume = int.from_bytes(end[4:6], "little")
+    # The highest number stands for one that a larger header has.
+    if end.startswith(END_BEGINS) and 0 < volume < NUMBER_ELSEWHERE:
+        raise DatasetError(
+            f"{path} is the last of {volume + 1} volumes of a zip. Join them to one file, as "
+            f"`zip -s 0 {path.name} --out whole.zip` does."
+        )
 
 
 def _check_expansion(path: Path, infos: list[zipfile.ZipInfo]) -> None:

@@ -21,7 +21,7 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
 TRANSFORMERS_WEIGHTS = "model.safetensors"
-TRANSFORMERS_PARTS = frozenset({"text_encoder"})
+TRANSFORMERS_PARTS = frozenset({"text_encoder", "captioner"})
 
 TOKENIZER_EXTRAS = ("special_tokens_map.json", "added_tokens.json")
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model")
@@ -47,7 +47,7 @@ class Layout:
     @property
     def parts(self) -> tuple[str, ...]:
         """Name the folders with weights."""
-        return (*self.components, *TRANSFORMERS_PARTS)
+        return (*self.components, "text_encoder")
 
     @property
     def what_it_holds(self) -> str:
@@ -139,7 +139,8 @@ def check_pipeline(layout: Layout, folder: Path, source: str) -> None:
     found = read_json(folder / INDEX_FILE).get("_class_name")
     if found not in layout.pipelines:
         raise ModelError(
-            f"{source} holds a model of {found}; this mode trains {layout.title}, which is an {layout.pipelines[0]}."
+            f"{source} holds a model of {found}; this mode trains {layout.title}, which is an {layout.pipelines[0]}. "
+            f"Give a folder of {layout.title}, or an endpoint that trains what is in this one."
         )
 
 

@@ -14,6 +14,9 @@ logger = logging.getLogger(__name__)
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """What an id on the hub looks like: owner and name."""
 
+CACHED, SNAPSHOTS = "models--", "snapshots"
+"""What the folders of a repository and of its commits are called in the hub's cache."""
+
 LICENCE_PAGE = "https://huggingface.co/{}"
 
 
@@ -45,6 +48,15 @@ def fetch_files(repository: str, revision: str | None, files: Sequence[str]) -> 
 
     with _hub_errors(repository, revision):
         return Path(snapshot_download(repository, revision=revision, allow_patterns=[_literal(name) for name in files]))
+
+
+def snapshot_of(folder: Path) -> tuple[str, str, str] | None:
+    """Say which repository, commit and folder of it a folder in the hub's cache is; None if it lies elsewhere."""
+    parts = folder.parts
+    for place, part in enumerate(parts[:-2]):
+        if part.startswith(CACHED) and parts[place + 1] == SNAPSHOTS:
+            return part.removeprefix(CACHED).replace("--", "/"), parts[place + 2], "/".join(parts[place + 3 :])
+    return None
 
 
 def _literal(name: str) -> str:

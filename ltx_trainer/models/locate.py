@@ -11,11 +11,10 @@ from ltx_trainer.errors import ModelError
 from ltx_trainer.models.component import Component
 from ltx_trainer.models.folder import check_pipeline
 from ltx_trainer.models.hub import fetch_files, is_repository
-from ltx_trainer.models.reader import Reader
+from ltx_trainer.models.reader import Parts, Reader
 from ltx_trainer.models.readers import reader_of
 from ltx_trainer.models.suitable import check_suitable, config_names, name_signs, refuse_gguf
 from ltx_trainer.models.text_encoder import check_text_encoder, places
-from ltx_trainer.models.unified import read_unified
 
 MINIATURE = "miniature"
 MINIATURES = ("ltx-2.3", "ltx-2.3-random", "ltx-video", "ltx-video-random")
@@ -61,8 +60,8 @@ def locate_model(
 ) -> Located:
     """Find the base model, or fetch it from the hub. The miniature is written the first time it is asked for.
 
-    Of a model on the hub, the small files come first; what they show to be another model or unsuitable is refused
-    before the weights are fetched.
+    Of a model on the hub, the small files come first, and of a unified file its header: what they show to be another
+    model or unsuitable is refused before the weights, or the text encoder's, are fetched.
 
     Args:
         base: A folder, an id on the hub, a unified file, or `miniature`.
@@ -87,9 +86,10 @@ def locate_model(
         return Located(path, base)
     if path.is_file():
         reader = reader_of(family)
-        components = _unified_components(reader, path)
+        parts = _read_file(reader, path)
+        reader.settle(base, parts, version, allowed=allow_unsuitable_base)
         encoder, commit = _locate_text_encoder(
-            reader, text_encoder or reader.default_encoder, text_encoder_revision, components
+            reader, text_encoder or reader.default_encoder, text_encoder_revision, parts.components
         )
         return Located(path, base, text_encoder=encoder, text_encoder_revision=commit)
     if not is_repository(base):
@@ -118,10 +118,10 @@ def trained_weights(family: str) -> Path:
     return Path(__file__).with_name("trained") / f"{family}.safetensors"
 
 
-def _unified_components(reader: Reader, file: Path) -> Mapping[str, Component]:
+def _read_file(reader: Reader, file: Path) -> Parts:
     if file.suffix != UNIFIED_SUFFIX:
         raise ModelError(f"{file} is not a {UNIFIED_SUFFIX} file. {WHAT_WORKS}")
-    return read_unified(reader.file, file).components
+    return reader.read_file(file)
 
 
 def _locate_text_encoder(

@@ -35,7 +35,7 @@ class Ltx2Reader(Reader):
     resolutions = LTX2_RESOLUTIONS
 
     def check_configs(self, folder: Path, source: str, asked: str | None) -> None:
-        del asked
+        _check_asked(source, asked)
         transformer = folder / "transformer" / CONFIG_FILE
         version = _version(read_json(transformer)) if transformer.is_file() else VERSION
         if version != VERSION:
@@ -50,8 +50,7 @@ class Ltx2Reader(Reader):
 
     def version(self, source: str, parts: Parts, asked: str | None) -> str | None:
         del parts
-        if asked not in (None, VERSION):
-            raise ModelError(f"model.version says {asked}, and {source} is LTX-{VERSION}. Leave model.version out.")
+        _check_asked(source, asked)
         return None
 
     def is_told(self, parts: Parts, version: str | None) -> bool:
@@ -73,6 +72,11 @@ class Ltx2Reader(Reader):
             latent_mel_bins=mel_bins // halvings,
             tokens_per_second=Fraction(rate_hz, hop_length * halvings),
         )
+
+
+def _check_asked(source: str, asked: str | None) -> None:
+    if asked not in (None, VERSION):
+        raise ModelError(f"model.version says {asked}, and {source} is LTX-{VERSION}. Leave model.version out.")
 
 
 def _version(transformer: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from ltx_trainer.models.names import LTX_VIDEO_GROUPS
 from ltx_trainer.models.reader import Parts, Reader
 from ltx_trainer.models.t5 import T5
 from ltx_trainer.models.unified_ltx_video import LTX_VIDEO_FILE, is_causal
-from ltx_trainer.models.versions import Version, candidates, known_names, row_of
+from ltx_trainer.models.versions import Version, candidates, known_names
 
 
 class LtxVideoReader(Reader):
@@ -46,7 +46,9 @@ class LtxVideoReader(Reader):
         return _settled(source, rows, asked, parts.overrides)
 
     def is_told(self, parts: Parts, version: str | None) -> bool:
-        return "version" in parts.overrides or not row_of(version).has_distilled
+        del parts
+        # The label of a row of several names is none of them. Distilled models have names of their own.
+        return version in known_names()
 
     def compression(self, vae: Component) -> tuple[int, int]:
         # Folders of the first versions say nothing of it; the class works it out of the stages.
@@ -73,8 +75,8 @@ def _only(source: str, rows: Sequence[Version]) -> str:
     """Give the label of the one row that the configs allow."""
     if len(rows) > 1:
         raise ModelError(
-            f"{source} does not say which version of LTX-Video it is, and their positions, guidance or steps differ. "
-            f"Set model.version to one of {_names(rows)}."
+            f"{source} does not say which version of LTX-Video it is, and positions, guidance or steps differ "
+            f"between those that it may be. Set model.version to one of {_names(rows)}."
         )
     return rows[0].label
 

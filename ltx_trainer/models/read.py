@@ -1,6 +1,7 @@
 """From where a base model lies to its facts: what the readers of all families have in common."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,16 +13,8 @@ from ltx_trainer.models.folder import OVERRIDES_FILE, TOKENIZER_CONFIG, check_pi
 from ltx_trainer.models.locate import Located
 from ltx_trainer.models.reader import Parts, Reader, config_fact
 from ltx_trainer.models.readers import reader_of
-from ltx_trainer.models.suitable import (
-    check_suitable,
-    config_names,
-    name_signs,
-    refuse_gguf,
-    warn_if_unknown,
-    weight_signs,
-)
-from ltx_trainer.models.text_encoder import places, read_text_encoder
-from ltx_trainer.models.unified import read_unified
+from ltx_trainer.models.suitable import config_names, name_signs, refuse_gguf, warn_if_unknown
+from ltx_trainer.models.text_encoder import ENCODER_FOLDER, TOKENIZER_FOLDER, places, read_text_encoder
 
 
 def read_model(
@@ -41,13 +34,33 @@ def read_model(
     reader = reader_of(family)
     located = base if isinstance(base, Located) else Located(base, str(base))
     refuse_gguf(located.path)
-    parts = _read_file(reader, located) if located.path.is_file() else _read_folder(reader, located, version)
-    signs = list(dict.fromkeys([*name_signs(parts.names), *parts.signs, *weight_signs(parts.components.values())]))
-    check_suitable(located.source, signs, allowed=allow_unsuitable_base)
-    found = reader.version(located.source, parts, version)
+    parts = reader.read_file(located.path) if located.path.is_file() else _read_folder(reader, located, version)
+    text_encoder, tokenizer = _text_encoder_folders(reader, located)
+    encoder = read_text_encoder(reader.encoder, text_encoder, tokenizer, parts.components)
+    parts = replace(parts, components={**parts.components, encoder.name: encoder})
+    found = reader.settle(located.source, parts, version, allowed=allow_unsuitable_base)
     if not reader.is_told(parts, found):
-        warn_if_unknown(located.source, parts.names, signs)
-    return _facts(reader, located, parts, found)
+        warn_if_unknown(located.source, parts.names, parts.all_signs)
+    vae = parts.components["vae"]
+    time, space = reader.compression(vae)
+    return ModelFacts(
+        family=reader.family,
+        version=found,
+        name=_name(located, parts.overrides),
+        source=located.source,
+        revision=located.revision,
+        origin=located.path,
+        components=parts.components,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        factors=ScaleFactors(frames=time, rows=space, columns=space),
+        video_channels=config_fact(vae, "latent_channels", int),
+        audio=reader.audio(parts.components),
+        num_blocks=config_fact(parts.components["transformer"], "num_layers", int),
+        modules=reader.modules,
+        max_text_tokens=_max_text_tokens(tokenizer, reader.max_text_tokens),
+        resolutions=_resolutions(located.path, parts.overrides, reader.resolutions),
+    )
 
 
 def _read_folder(reader: Reader, located: Located, version: str | None) -> Parts:
@@ -59,12 +72,8 @@ def _read_folder(reader: Reader, located: Located, version: str | None) -> Parts
     check_pipeline(layout, folder, str(folder))
     reader.check_configs(folder, str(folder), version)
     model = read_folder(layout, folder)
-    text_encoder, tokenizer = folder / "text_encoder", folder / "tokenizer"
-    encoder = read_text_encoder(reader.encoder, text_encoder, tokenizer, model.components)
     return Parts(
-        components={**model.components, encoder.name: encoder},
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
+        components=model.components,
         names=(folder.name, *_repositories(folder), *_if_fetched(located)),
         signs=(*reader.config_signs(folder), *name_signs(config_names(folder))),
         config={},
@@ -72,23 +81,15 @@ def _read_folder(reader: Reader, located: Located, version: str | None) -> Parts
     )
 
 
-def _read_file(reader: Reader, located: Located) -> Parts:
+def _text_encoder_folders(reader: Reader, located: Located) -> tuple[Path, Path]:
+    """Give the folders of the text encoder and of its tokenizer."""
+    if located.path.is_dir():
+        return located.path / ENCODER_FOLDER, located.path / TOKENIZER_FOLDER
     if located.text_encoder is None:
         raise ModelError(
             f"{located.path} is a unified file, which has no text encoder of its own. {reader.encoder.what_works}"
         )
-    model = read_unified(reader.file, located.path)
-    folder, tokenizer = places(located.text_encoder)
-    encoder = read_text_encoder(reader.encoder, folder, tokenizer, model.components)
-    return Parts(
-        components={**model.components, encoder.name: encoder},
-        text_encoder=folder,
-        tokenizer=tokenizer,
-        names=(located.path.name, located.path.resolve().name),
-        signs=model.signs,
-        config=model.config,
-        overrides={},
-    )
+    return places(located.text_encoder)
 
 
 def _repositories(folder: Path) -> list[str]:
@@ -98,29 +99,6 @@ def _repositories(folder: Path) -> list[str]:
 
 def _if_fetched(located: Located) -> list[str]:
     return [located.source] if located.revision else []
-
-
-def _facts(reader: Reader, located: Located, parts: Parts, version: str | None) -> ModelFacts:
-    vae = parts.components["vae"]
-    time, space = reader.compression(vae)
-    return ModelFacts(
-        family=reader.family,
-        version=version,
-        name=_name(located, parts.overrides),
-        source=located.source,
-        revision=located.revision,
-        origin=located.path,
-        components=parts.components,
-        text_encoder=parts.text_encoder,
-        tokenizer=parts.tokenizer,
-        factors=ScaleFactors(frames=time, rows=space, columns=space),
-        video_channels=config_fact(vae, "latent_channels", int),
-        audio=reader.audio(parts.components),
-        num_blocks=config_fact(parts.components["transformer"], "num_layers", int),
-        modules=reader.modules,
-        max_text_tokens=_max_text_tokens(parts.tokenizer, reader.max_text_tokens),
-        resolutions=_resolutions(located.path, parts.overrides, reader.resolutions),
-    )
 
 
 def _name(located: Located, overrides: Mapping[str, Any]) -> str:

@@ -11,8 +11,9 @@ from ltx_trainer.models.component import Component
 from ltx_trainer.models.facts import AudioFacts, Resolutions
 from ltx_trainer.models.folder import Layout
 from ltx_trainer.models.names import ModuleGroups
+from ltx_trainer.models.suitable import check_suitable, name_signs, weight_signs
 from ltx_trainer.models.text_encoder import TextEncoderKind
-from ltx_trainer.models.unified import FileKind
+from ltx_trainer.models.unified import FileKind, read_unified
 
 Value = TypeVar("Value", int, list)
 
@@ -22,22 +23,23 @@ class Parts:
     """What was found at a place, before it is held to anything.
 
     Attributes:
-        components: The parts of the model, and the text encoder.
-        text_encoder: Its folder.
-        tokenizer: Its folder.
+        components: The parts of the model, with the text encoder once it is known.
         names: What the model is called: folder, file and repository.
-        signs: What says that it is unsuitable as a training base.
+        signs: What it says of itself by which it is unsuitable as a training base.
         config: What a unified file says of itself; empty for a folder.
         overrides: What a folder says of itself beside the library's own files: a name, picture sizes, a version.
     """
 
     components: Mapping[str, Component]
-    text_encoder: Path
-    tokenizer: Path
     names: tuple[str, ...]
     signs: tuple[str, ...]
     config: Mapping[str, Any]
     overrides: Mapping[str, Any]
+
+    @property
+    def all_signs(self) -> list[str]:
+        """List what says, anywhere, that it is unsuitable: names, what it says of itself, and headers of weights."""
+        return list(dict.fromkeys([*name_signs(self.names), *self.signs, *weight_signs(self.components.values())]))
 
 
 class Reader(ABC):
@@ -62,6 +64,30 @@ class Reader(ABC):
     modules: ModuleGroups
     max_text_tokens: int
     resolutions: Resolutions
+
+    def read_file(self, file: Path) -> Parts:
+        """Find the parts in a unified file, without loading a weight.
+
+        Raises:
+            ModelError: The file is damaged, holds something else, or lacks a part.
+        """
+        model = read_unified(self.file, file)
+        return Parts(model.components, (file.name, file.resolve().name), model.signs, model.config, overrides={})
+
+    def settle(self, source: str, parts: Parts, asked: str | None, *, allowed: bool) -> str | None:
+        """Refuse parts of an unsuitable or another model, and say which version they are of.
+
+        Args:
+            source: What to call the model.
+            parts: What was found.
+            asked: `model.version` of the settings.
+            allowed: Take an unsuitable model too.
+
+        Raises:
+            ModelError: It is one that the family does not train, or another one than was asked for.
+        """
+        check_suitable(source, parts.all_signs, allowed=allowed)
+        return self.version(source, parts, asked)
 
     @abstractmethod
     def check_configs(self, folder: Path, source: str, asked: str | None) -> None:

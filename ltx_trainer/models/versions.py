@@ -64,7 +64,6 @@ class Version:
         num_steps: Of sampling.
         guided: By falling noise level; the last holds down to 0.
         fits_negative: Whether the negative prediction is first scaled to come as near to the positive one as it can.
-        has_distilled: Whether there is a distilled model beside the full one.
     """
 
     names: tuple[str, ...]
@@ -75,7 +74,6 @@ class Version:
     num_steps: int
     guided: tuple[Guided, ...]
     fits_negative: bool = False
-    has_distilled: bool = True
 
     @property
     def label(self) -> str:
@@ -103,7 +101,6 @@ VERSIONS: tuple[Version, ...] = (
         schedule=Schedule.SHIFTED,
         num_steps=40,
         guided=SMALL_GUIDANCE,
-        has_distilled=False,
     ),
     Version(
         ("0.9.1",),
@@ -113,7 +110,6 @@ VERSIONS: tuple[Version, ...] = (
         schedule=Schedule.SHIFTED,
         num_steps=40,
         guided=SMALL_GUIDANCE,
-        has_distilled=False,
     ),
     Version(
         ("0.9.5", "0.9.6-dev"),

@@ -56,7 +56,7 @@ def load_component(
     wanted = model.state_dict()
     _check_fit(model_class, wanted, component)
     dtypes = {name: _kept_in(model_class, name, dtype) for name in wanted}
-    with _load_errors(component.origin, model_class):
+    with load_errors(component.origin, model_class):
         # Assigned, not copied; the tensors are the model's from here on.
         model.load_state_dict(dict(_read_all(component, dtypes, device)), strict=False, assign=True)
         _move_buffers(model, component, dtype, device)
@@ -74,18 +74,25 @@ def check_component(model_class: type[ModelMixin], component: Component) -> None
 
 
 def load_transformers(
-    model_class: type[Transformers], folder: Path, dtype: torch.dtype, device: torch.device
+    model_class: type[Transformers], folder: Path, dtype: torch.dtype, device: torch.device, **options: object
 ) -> Transformers:
     """Load a component of transformers as `load_component` does, from a folder that the library reads itself.
+
+    Args:
+        model_class: Its class.
+        folder: Its config and weights.
+        dtype: What floating-point weights are kept in.
+        device: Where they are kept.
+        options: More arguments of the library's loader.
 
     Raises:
         ModelError: Weights and config do not fit each other.
         MemoryError: Memory ran out, of the computer or of the device.
     """
     library: Any = model_class
-    with _load_errors(str(folder), model_class):
+    with load_errors(str(folder), model_class):
         model, report = library.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, dtype=dtype, device_map={"": device}
+            folder, local_files_only=True, output_loading_info=True, dtype=dtype, device_map={"": device}, **options
         )
     _check_report(str(folder), report)
     return model.requires_grad_(requires_grad=False).eval()
@@ -94,18 +101,18 @@ def load_transformers(
 def _build_empty(model_class: type[Diffusers], component: Component, config: Mapping[str, object]) -> Diffusers:
     """Build a component without memory for its parameters. Buffers are real, as no file holds some of them."""
     library: Any = model_class
-    with _load_errors(component.origin, model_class), init_empty_weights(include_buffers=False):
+    with load_errors(component.origin, model_class), init_empty_weights(include_buffers=False):
         model = library.from_config({**component.config, **config})
     # Before the weights come: only floating-point parameters could be thawed.
     return model.requires_grad_(requires_grad=False)
 
 
 @contextmanager
-def _load_errors(origin: str, model_class: type) -> Iterator[None]:
+def load_errors(origin: str, model_class: type) -> Iterator[None]:
     """Tell lack of memory from weights that do not load."""
     try:
         yield
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         _pass_on_lack_of_memory(error)
         raise ModelError(f"{origin} does not load as {model_class.__name__}: {error}") from error
 

@@ -1,7 +1,6 @@
 """Cuts every example of a Manifest to what the model sees, hears and reads."""
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ def prepare_clips(
     audio_rate_hz: int | None,
     sound_grid: SoundGrid | None,
     frames_factor: int,
+    captions_follow: bool = False,
 ) -> Clips:
     """Decide the exact span of every clip and its caption, in the order of names.
 
@@ -47,6 +47,7 @@ def prepare_clips(
         audio_rate_hz: Sample rate of the model; None if it has no sound.
         sound_grid: Its tokens; None if it has no sound.
         frames_factor: Pixel frames of one latent frame, by which too short a clip is told what length it would do for.
+        captions_follow: Whether a model will write the captions that lack.
 
     Raises:
         ConfigError: Sound is required of a model that has none.
@@ -69,12 +70,13 @@ def prepare_clips(
         if isinstance(sound, LeftOut):
             left_out.append(sound)
             continue
-        caption = _caption(request.trigger_phrase.strip(), take.example.caption)
+        caption = request.with_trigger(take.example.caption)
         clips.append(Clip(take.name, caption, take.footage, sound, take.ranges))
     left_out.sort(key=lambda item: item.name)
     if not clips:
         raise DatasetError(_none_left(mode, left_out))
-    _warn_of_empty_captions(clips)
+    if not captions_follow:
+        _warn_of_empty_captions(clips, mode)
     return Clips(tuple(clips), tuple(left_out), with_audio=tracks is not None)
 
 
@@ -100,17 +102,6 @@ def _check_names(takes: Sequence[Take]) -> None:
         )
 
 
-def _caption(trigger_phrase: str, caption: str | None) -> str:
-    """Put the trigger phrase before a caption that does not begin with it."""
-    if not caption or not trigger_phrase:
-        return caption or trigger_phrase
-    # "cat" does not begin "category", but "TOK:" begins "TOK:cat".
-    end = r"\b" if re.search(r"\w\Z", trigger_phrase) else ""
-    if re.match(re.escape(trigger_phrase) + end, caption, re.IGNORECASE):
-        return caption
-    return f"{trigger_phrase} {caption}"
-
-
 def _none_left(mode: Mode, left_out: Sequence[LeftOut]) -> str:
     rows = [f"  {item.name}: {item.reason}" for item in left_out[:MAX_ROWS]]
     if len(left_out) > MAX_ROWS:
@@ -118,11 +109,12 @@ def _none_left(mode: Mode, left_out: Sequence[LeftOut]) -> str:
     return f"No clip is left to train {mode.name} on; all {len(left_out)} were left out:\n" + "\n".join(rows)
 
 
-def _warn_of_empty_captions(clips: Sequence[Clip]) -> None:
+def _warn_of_empty_captions(clips: Sequence[Clip], mode: Mode) -> None:
     num_empty = sum(not clip.caption for clip in clips)
     if num_empty:
         logger.warning(
-            "%d of %d clips have neither a caption nor a trigger phrase, and are trained on the empty text.",
+            "%d of %d clips have neither a caption nor a trigger phrase, and are trained on the empty text.%s",
             num_empty,
             len(clips),
+            " captions.auto: true lets a model write captions." if mode.has_video else "",
         )

@@ -8,7 +8,7 @@ from itertools import pairwise
 from ltx_trainer.artifacts import Example, Footage, LeftOut, MediaKind, Range, Role
 from ltx_trainer.conditions import Terms
 from ltx_trainer.config import Request
-from ltx_trainer.errors import DatasetError, MediaError
+from ltx_trainer.errors import DatasetError, MediaError, counted
 from ltx_trainer.geometry import ClipShape, SoundGrid, num_frames_within
 from ltx_trainer.media import VideoScan
 from ltx_trainer.prepare.beside import Seen, cut_beside, look_beside
@@ -133,12 +133,13 @@ class _Cut:
         own_frames = self._own_frames(span)
         if cutting.request.auto_scale_input:
             if own_frames < MIN_FRAMES_TO_SCALE:
-                reason = f"has {own_frames} frames of its own, {MIN_FRAMES_TO_SCALE} are needed to scale it in time"
+                found = counted(own_frames, "frame")
+                reason = f"has {found} of its own, {MIN_FRAMES_TO_SCALE} are needed to scale it in time"
                 return LeftOut(span.name, reason)
             return self._take(span, self._common_seconds(span))
         num_frames = num_frames_within(span.duration_seconds, shape.frame_rate)
         if num_frames < shape.num_frames:
-            reason = f"has {num_frames} frames at {shape.frame_rate} fps, {shape.num_frames} are needed"
+            reason = f"has {counted(num_frames, 'frame')} at {shape.frame_rate} fps, {shape.num_frames} are needed"
             return LeftOut(span.name, reason + _remedy(cutting, num_frames, own_frames))
         return self._take(span, shape.duration_seconds)
 

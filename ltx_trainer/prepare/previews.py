@@ -11,7 +11,7 @@ from ltx_trainer.artifacts import Footage, MediaKind, Preview, Range, Role, Soun
 from ltx_trainer.conditions import Terms
 from ltx_trainer.config import REQUEST_FRAMES_FACTOR, PreviewItem, Request
 from ltx_trainer.digests import file_sha256
-from ltx_trainer.errors import ConfigError, MediaError
+from ltx_trainer.errors import ConfigError, MediaError, counted
 from ltx_trainer.geometry import ClipShape, SoundGrid, num_frames_within
 from ltx_trainer.media import AudioScan, VideoScan
 from ltx_trainer.modes import KINDS, Condition, ItemField, Mode, Presence
@@ -235,8 +235,8 @@ def _start_of_target(desk: _Desk, given: _Input, scan: VideoScan, shape: ClipSha
     needed = desk.request.conditioning_frames
     if num_frames < needed:
         raise ConfigError(
-            f"{given.field}: {given.source.name} has {num_frames} frames at {shape.frame_rate} fps, and {needed} are "
-            "given (conditioning_frames). Give a longer video."
+            f"{given.field}: {given.source.name} has {counted(num_frames, 'frame')} at {shape.frame_rate} fps, and "
+            f"{needed} are given (conditioning_frames). Give a longer video."
         )
     missing = shape.num_frames - num_frames if desk.terms.suffix_frames else 0
     return scan.start_seconds - missing / shape.frame_rate
@@ -395,6 +395,6 @@ def _too_few(desk: _Desk, name: str, source: SourceFile, num_frames: int, shape:
     fitting = fitting_frames(num_frames, REQUEST_FRAMES_FACTOR, desk.request, desk.terms)
     remedy = "" if fitting is None else f"; validation_number_of_frames {fitting} would do"
     return (
-        f"{name}: {source.name} has {num_frames} frames at {shape.frame_rate} fps, and {shape.num_frames} are needed"
-        f"{remedy}."
+        f"{name}: {source.name} has {counted(num_frames, 'frame')} at {shape.frame_rate} fps, and "
+        f"{shape.num_frames} are needed{remedy}."
     )

@@ -237,6 +237,13 @@ def show_data(
     show_left_out(console, left_out)
 
 
+def show_lacking(console: Console, num_clips: int, source: str) -> None:
+    """Print how many captions a model is still to write, and which."""
+    clips = "1 clip has" if num_clips == 1 else f"{num_clips} clips have"
+    text = f"{clips} no caption of their own; {source} is to write one of each (captions.auto)."
+    console.print(Text(text), soft_wrap=True)
+
+
 def show_conditions(console: Console, conditions: Sequence[Mapping[str, Any]]) -> None:
     """Print what is given of every clip, as `describe_conditions` says it; nothing if nothing is."""
     for condition in conditions:

@@ -85,18 +85,7 @@ class Previews:
         """
         if not self.cached.previews:
             return None
-        work = _Work(
-            family=self.family,
-            transformer=self.transformer,
-            cached=self.cached,
-            terms=self.terms,
-            sampling=self.sampling,
-            folder=self.folder,
-            step=step,
-            base=self.base,
-            device=self.accelerator.device,
-            showing=self.showing,
-        )
+        work = _Work(self, step)
         if not on_main(work.is_done) and self._is_stopped_in(work):
             return None
         on_main(lambda: self.on_render(work.render))
@@ -109,51 +98,6 @@ class Previews:
         return any(together(lambda: _is_stopped(lambda: work.render_items(own)))) or on_main(
             lambda: _is_stopped(work.join_items)
         )
-
-
-def render_previews(
-    family: Family,
-    transformer: nn.Module,
-    cached: CachedSet,
-    terms: Terms,
-    sampling: Sampling,
-    folder: Path,
-    *,
-    step: int,
-    base: str,
-    device: torch.device,
-    showing: Showing = Showing(),
-) -> Render:
-    """Render every validation item in this process with the adapter as it stands, or find it done.
-
-    Args:
-        family: The base model's family.
-        transformer: The base with the adapter.
-        cached: Holds the validation items.
-        terms: What is given of them.
-        sampling: Steps, seed and guidance.
-        folder: Where previews go, a folder for each step.
-        step: Optimizer updates done.
-        base: Names the weights and precision of the transformer without the adapter.
-        device: Where the transformer is.
-        showing: How they are shown.
-    """
-    work = _Work(
-        family=family,
-        transformer=transformer,
-        cached=cached,
-        terms=terms,
-        sampling=sampling,
-        folder=folder,
-        step=step,
-        base=base,
-        device=device,
-        showing=showing,
-    )
-    if not work.is_done():
-        work.render_items(() if work.has_items() else range(len(cached.previews)))
-        work.join_items()
-    return work.render
 
 
 def _is_stopped(do: Callable[[], object]) -> bool:
@@ -197,31 +141,23 @@ class _Work:
     without a stream of its own is never loaded.
     """
 
-    family: Family
-    transformer: nn.Module
-    cached: CachedSet
-    terms: Terms
-    sampling: Sampling
-    folder: Path
+    previews: Previews
     step: int
-    base: str
-    device: torch.device
-    showing: Showing
 
     @property
     def render(self) -> Render:
         """What there is in the end."""
-        items = self._sounds if self.terms.shape is None else self._pictures
+        items = self._sounds if self.previews.terms.shape is None else self._pictures
         return Render(self.step, items, joined=self._place / ("all.mp4" if self._makes_pictures else "all.wav"))
 
     @property
     def _place(self) -> Path:
-        return self.folder / f"step-{self.step:06d}"
+        return self.previews.folder / f"step-{self.step:06d}"
 
     @property
     def _makes_pictures(self) -> bool:
         """Whether pictures are generated; if not, what is rendered is sound, perhaps with the pictures given."""
-        return self.terms.shape is not None and "video" not in self.terms.frozen
+        return self.previews.terms.shape is not None and "video" not in self.previews.terms.frozen
 
     @property
     def _note(self) -> Path:
@@ -230,7 +166,7 @@ class _Work:
     @property
     def _pictures(self) -> tuple[Path, ...]:
         """The items as videos; none in a mode without video."""
-        return () if self.terms.shape is None else self._files("item-{}.mp4")
+        return () if self.previews.terms.shape is None else self._files("item-{}.mp4")
 
     @property
     def _sounds(self) -> tuple[Path, ...]:
@@ -241,14 +177,14 @@ class _Work:
     def _inputs(self) -> tuple[Path | None, ...]:
         """What each item is given, as a file; None if nothing is, or if it is not shown."""
         files = self._files("input-{}.mp4" if self._makes_pictures else "input-{}.wav")
-        pairs = zip(files, self.cached.previews, strict=True)
+        pairs = zip(files, self.previews.cached.previews, strict=True)
         return tuple(path if self._shows_input(preview.media) else None for path, preview in pairs)
 
     def _files(self, name: str) -> tuple[Path, ...]:
-        return tuple(self._place / name.format(index + 1) for index in range(len(self.cached.previews)))
+        return tuple(self._place / name.format(index + 1) for index in range(len(self.previews.cached.previews)))
 
     def _shows_input(self, given: CachedMedia) -> bool:
-        return self.showing.beside_input and bool(given.video if self._makes_pictures else given.audio)
+        return self.previews.showing.beside_input and bool(given.video if self._makes_pictures else given.audio)
 
     def is_done(self) -> bool:
         """Look for the note of exactly this work; what it says of files that are about to go is taken away."""
@@ -259,7 +195,7 @@ class _Work:
             logger.info("Joining the previews at step %d again.", self.step)
         else:
             self._note.unlink(missing_ok=True)
-            logger.info("Rendering %d previews at step %d.", len(self.cached.previews), self.step)
+            logger.info("Rendering %d previews at step %d.", len(self.previews.cached.previews), self.step)
         return False
 
     def has_items(self) -> bool:
@@ -274,17 +210,19 @@ class _Work:
         """Write the files of some items, each the same whichever others are rendered with it."""
         if not indices:
             return
-        with _undisturbed(self.transformer, self.device):
-            items = {index: self._sample(self.cached.previews[index]) for index in indices}
+        with _undisturbed(self.previews.transformer, self.previews.accelerator.device):
+            items = {index: self._sample(self.previews.cached.previews[index]) for index in indices}
             heard = self._decode_sounds(items)
-            if self.terms.shape is not None:
-                with self.family.video_codec(self.device) as codec:
+            if self.previews.terms.shape is not None:
+                with self.previews.family.video_codec(self.previews.accelerator.device) as codec:
                     for index, item in items.items():
                         self._write_pictures(index, item, codec, heard.get(index))
 
     def join_items(self) -> None:
         """Write all items into one file, and then the note."""
         start = self._start
+        if start is None and self._wants_start:
+            logger.info("Previews at step %d stand alone: those at step 0 were made otherwise, or are gone.", self.step)
         columns = [self._inputs] if any(self._inputs) else []
         columns += [each.joined_items for each in (start, self) if each is not None]
         rows = [[path for path in row if path is not None] for row in zip(*columns, strict=True)]
@@ -306,20 +244,20 @@ class _Work:
     @cached_property
     def _origin(self) -> list[str]:
         """Name what changes an item: the base, the items and how they are sampled, and the adapter."""
-        asked = [(item.prompt.stem, _named(item.media), item.shape) for item in self.cached.previews]
+        asked = [(item.prompt.stem, _named(item.media), item.shape) for item in self.previews.cached.previews]
         facts = (
-            self.base,
+            self.previews.base,
             asked,
-            self.cached.negative_prompt.stem,
-            self.cached.with_audio,
-            self.sampling,
-            self.terms,
-            self.showing.composite,
-            self.showing.reverse,
-            self.showing.beside_input,
+            self.previews.cached.negative_prompt.stem,
+            self.previews.cached.with_audio,
+            self.previews.sampling,
+            self.previews.terms,
+            self.previews.showing.composite,
+            self.previews.showing.reverse,
+            self.previews.showing.beside_input,
         )
         in_common = hashlib.sha256(repr(facts).encode()).hexdigest()
-        return [f"asked {in_common}", f"adapter {tensors_digest(adapter_state(self.transformer))}"]
+        return [f"asked {in_common}", f"adapter {tensors_digest(adapter_state(self.previews.transformer))}"]
 
     @cached_property
     def _start(self) -> "_Work | None":
@@ -328,9 +266,13 @@ class _Work:
         Its adapter need not be known: a run that begins renders its own step 0 over whatever is there.
         """
         start = replace(self, step=0)
-        if not self.showing.beside_base or self.step == 0 or start.noted()[:1] != self._origin[:1]:
+        if not self._wants_start or start.noted()[:1] != self._origin[:1]:
             return None
         return start if all(path.is_file() for path in start.joined_items) else None
+
+    @property
+    def _wants_start(self) -> bool:
+        return self.previews.showing.beside_base and self.step > 0
 
     @property
     def _joined_as(self) -> str:
@@ -339,17 +281,17 @@ class _Work:
 
     def _sample(self, preview: CachedPreview) -> _Item:
         """Sample the latents of one item."""
-        with_audio = self.cached.with_audio
+        with_audio = self.previews.cached.with_audio
         given = read_latents([preview.media], torch.device("cpu"), with_audio=with_audio)
-        streams = given_streams(self.family, self.terms, given, 1, with_audio=with_audio)
+        streams = given_streams(self.previews.family, self.previews.terms, given, 1, with_audio=with_audio)
         latents = sample(
-            self.family,
-            self.transformer,
-            _load_prompt(preview.prompt, self.device),
-            _load_prompt(self.cached.negative_prompt, self.device),
-            self.terms,
+            self.previews.family,
+            self.previews.transformer,
+            _load_prompt(preview.prompt, self.previews.accelerator.device),
+            _load_prompt(self.previews.cached.negative_prompt, self.previews.accelerator.device),
+            self.previews.terms,
             streams,
-            self.sampling,
+            self.previews.sampling,
         )
         kept: dict[str, Tensor] = {}
         if Role.TARGET in given.video:
@@ -363,14 +305,14 @@ class _Work:
             {name: batch[0] for name, batch in latents.items()},
             given,
             kept,
-            None if num_tokens is None else self.family.audio_coordinates(num_tokens),
+            None if num_tokens is None else self.previews.family.audio_coordinates(num_tokens),
         )
 
     def _decode_sounds(self, items: Mapping[int, _Item]) -> dict[int, _Heard]:
         """Decode what is heard of each item, and write it where that is all there is."""
         heard: dict[int, _Heard] = {}
         if any("audio" in item.latents for item in items.values()):
-            with self.family.audio_codec(self.device) as codec:
+            with self.previews.family.audio_codec(self.previews.accelerator.device) as codec:
                 heard = {index: self._decode_sound(codec, item) for index, item in items.items()}
         for index, sound in heard.items():
             if self._sounds:
@@ -384,38 +326,38 @@ class _Work:
         if Role.REFERENCE_SOUND in item.given.audio:
             given = codec.decode(item.given.audio[Role.REFERENCE_SOUND][0])
         if Role.TARGET in item.given.audio and item.audio_coordinates is not None:
-            own = made if "audio" in self.terms.frozen else codec.decode(item.given.audio[Role.TARGET][0])
+            own = made if "audio" in self.previews.terms.frozen else codec.decode(item.given.audio[Role.TARGET][0])
             kept = kept_samples(item.kept["audio"], item.audio_coordinates, own.shape[1], rate_hz)
             given = composed_sound(torch.zeros_like(own), own, kept, rate_hz)
-            made = composed_sound(made, own, kept, rate_hz) if self.showing.composite else made
+            made = composed_sound(made, own, kept, rate_hz) if self.previews.showing.composite else made
         return _Heard(made, given, rate_hz)
 
     def _write_pictures(self, index: int, item: _Item, codec: VideoCodec, heard: _Heard | None) -> None:
         """Decode and write one item, and what it is given."""
-        shows_input = self._inputs[index] is not None
+        shows_input, composite = self._inputs[index] is not None, self.previews.showing.composite
         made, given, kept = codec.decode(item.latents["video"]), dict[Role, Tensor](), None
         if self._makes_pictures:
-            wanted = set(item.given.video) & {Role.TARGET, Role.START} if self.showing.composite else set[Role]()
+            wanted = set(item.given.video) & {Role.TARGET, Role.START} if composite else set[Role]()
             if shows_input:
                 wanted = set(item.given.video) - {Role.MASK}
             given = {role: codec.decode(item.given.video[role][0]) for role in sorted(wanted)}
         if Role.TARGET in given:
-            kept = spread_cells(item.kept["video"], self.family.facts.factors)
-            made = composed_pictures(made, given[Role.TARGET], kept) if self.showing.composite else made
-        if Role.START in given and self.showing.composite:
+            kept = spread_cells(item.kept["video"], self.previews.family.facts.factors)
+            made = composed_pictures(made, given[Role.TARGET], kept) if composite else made
+        if Role.START in given and composite:
             made = torch.cat([given[Role.START], made[1:]])
         self._write_video(self._pictures[index], made, None if heard is None else heard.made, heard)
         path = self._inputs[index]
-        shown = given_pictures(self.terms, given, kept)
+        shown = given_pictures(self.previews.terms, given, kept)
         if path is not None and path.suffix == ".mp4" and shown is not None:
             self._write_video(path, shown, None if heard is None else heard.given, heard)
 
     def _write_video(self, path: Path, frames: Tensor, sound: Tensor | None, heard: _Heard | None) -> None:
-        assert self.terms.shape is not None, "asked of a mode with video"
+        assert self.previews.terms.shape is not None, "asked of a mode with video"
         media.write_video(
             path,
-            (frames.flip(0) if self.showing.reverse else frames).numpy(),
-            self.terms.shape.frame_rate,
+            (frames.flip(0) if self.previews.showing.reverse else frames).numpy(),
+            self.previews.terms.shape.frame_rate,
             audio=None if sound is None else sound.numpy(),
             audio_rate_hz=None if heard is None else heard.rate_hz,
         )

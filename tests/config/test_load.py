@@ -157,6 +157,14 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_settings(tmp_path / "absent.yaml")
 
 
+def test_a_wrong_field_of_a_body_is_told_with_its_file(config: Path, tmp_path: Path) -> None:
+    body = tmp_path / "request.json"
+    body.write_text('{"training_data_url": "clips.zip", "rank": 7}')
+
+    with pytest.raises(ConfigError, match=r"run\.yaml with .*request\.json as its input:\n  input\.rank = 7"):
+        load_settings(config, request=body)
+
+
 def test_a_hosted_body_keeps_the_hosted_leniency_unless_the_file_says_otherwise(config: Path, tmp_path: Path) -> None:
     body = tmp_path / "request.json"
     body.write_text('{"training_data_url": "clips.zip"}')

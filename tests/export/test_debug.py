@@ -35,8 +35,11 @@ from ltx_trainer.modes import ENDPOINT, Mode
 from ltx_trainer.pipeline import Space, look
 from ltx_trainer.processes import make_accelerator
 from ltx_trainer.tensorfile import read_tensors
+from tests.families import LTX23, LTX_VIDEO, both_families
 
 CPU = torch.device("cpu")
+DEBUGGED = {LTX23: (f"{ENDPOINT}t2v", ("",)), LTX_VIDEO: ("ltx-video/v2v", ("_start", "_end"))}
+"""A mode of each family that has `debug_dataset`, and what its files end with, the target last."""
 Load = Callable[..., Settings]
 
 
@@ -76,12 +79,12 @@ def prepare(folder: Path, family: Family, settings: Settings, *more: Callable[[C
 def with_a_scene(clips: Clips) -> Clips:
     """Cut a second clip out of the first one's file, as splitting into scenes does."""
     first, *rest = clips.clips
-    footage, sound = first.footage[Role.TARGET], first.soundtrack[Role.TARGET]
+    later = Fraction(2, 24)
     scene = replace(
         first,
         name=f"{first.name}#scene-002",
-        footage={Role.TARGET: replace(footage, start_seconds=Fraction(2, 24))},
-        soundtrack={Role.TARGET: replace(sound, start_seconds=Fraction(2, 24))},
+        footage={role: replace(footage, start_seconds=later) for role, footage in first.footage.items()},
+        soundtrack={role: replace(sound, start_seconds=later) for role, sound in first.soundtrack.items()},
     )
     return replace(clips, clips=(first, scene, *rest))
 
@@ -90,14 +93,23 @@ def with_a_scene(clips: Clips) -> Clips:
 def data(
     tmp_path_factory: pytest.TempPathFactory, family: Family, load: Load, write_clip: Any, write_archive: Any
 ) -> Data:
-    """Two videos with sound, one of them in a folder and in two scenes."""
+    """Two videos with sound, one of them in a folder and in two scenes, each its own reference if any."""
     folder = tmp_path_factory.mktemp("data")
-    one, two = (write_clip(folder / f"{seed}.mp4", seed=seed) for seed in (1, 2))
-    archive = write_archive(
-        folder / "clips.zip", {"birds/a finch.mp4": one, "birds/a finch.txt": "TOK a finch", "zoo.mp4": two}
-    )
-    settings = load(f"input.training_data_url={archive}", "input.trigger_phrase=TOK", "input.number_of_frames=9")
+    endpoint, ends = DEBUGGED[family.facts.family]
+    clips = {
+        name: write_clip(folder / f"{seed}.mp4", seed=seed) for seed, name in enumerate(("birds/a finch", "zoo"), 1)
+    }
+    files = {f"{name}{end}.mp4": clip for name, clip in clips.items() for end in ends}
+    archive = write_archive(folder / "clips.zip", {**files, "birds/a finch.txt": "TOK a finch"})
+    fields = (f"training_data_url={archive}", "trigger_phrase=TOK", "number_of_frames=9", "validation=[]")
+    settings = load(f"endpoint={endpoint}", *(f"input.{field}" for field in fields))
     return prepare(folder, family, settings, with_a_scene)
+
+
+@pytest.fixture
+def shown(family: Family) -> Callable[[str], str]:
+    """Give a function that gives what the target of a clip is called in the archive."""
+    return lambda name: f"{name}{DEBUGGED[family.facts.family][1][-1]}.mp4"
 
 
 @pytest.fixture
@@ -188,26 +200,36 @@ def test_the_pictures_are_those_that_were_encoded_and_have_their_sound(
         assert np.corrcoef(sound[0], read_sound(data.clip(name).soundtrack[Role.TARGET], 16000)[0])[0, 1] > 0.95
 
 
-def test_latents_are_shown_as_the_codecs_decode_them(
+def test_latents_are_heard_as_the_codec_decodes_them(
     write: Callable[..., Path], data: Data, family: Family, tmp_path: Path
 ) -> None:
     folder = unpacked(write(source="latents"), tmp_path / "archive")
     example = next(example for example in data.cached.examples if example.name == "zoo")
-    assert example.shape is not None
 
     with family.audio_codec(CPU) as codec:
         heard, rate_hz = (
             codec.decode(read_tensors(example.media.audio[Role.TARGET])["latents"]).numpy(),
             codec.output_rate_hz,
         )
-    with family.video_codec(CPU) as codec:
-        seen = codec.decode(read_tensors(example.media.video[Role.TARGET])["latents"]).numpy()
 
     span = Fraction(heard.shape[1], rate_hz)
     found = decode_audio(folder / "zoo.wav", start_seconds=Fraction(0), span_seconds=span, rate_hz=rate_hz)
     assert np.array_equal(found, heard)
-    times = midpoint_times(Fraction(0), Fraction(9, 24), 9)
-    pictures = decode_frames(folder / "zoo.mp4", times, example.shape.size).astype(int)
+
+
+@both_families
+def test_latents_are_shown_as_the_codec_decodes_them(
+    write: Callable[..., Path], data: Data, family: Family, tmp_path: Path, shown: Callable[[str], str]
+) -> None:
+    folder = unpacked(write(source="latents"), tmp_path / "archive")
+    example = next(example for example in data.cached.examples if example.name == "zoo")
+    assert example.shape is not None
+
+    with family.video_codec(CPU) as codec:
+        seen = codec.decode(read_tensors(example.media.video[Role.TARGET])["latents"]).numpy()
+
+    times = midpoint_times(Fraction(0), Fraction(9) / example.shape.frame_rate, 9)
+    pictures = decode_frames(folder / shown("zoo"), times, example.shape.size).astype(int)
     assert (
         np.abs(pictures - seen).mean() < np.abs(pictures - read_pictures(data.clip("zoo").footage[Role.TARGET])).mean()
     )
@@ -229,6 +251,7 @@ def test_images_stay_images_to_the_last_bit(
     assert np.array_equal(found[None], read_pictures(stills.clip("b").footage[Role.TARGET]))
 
 
+@both_families
 @pytest.mark.parametrize("source", ["sources", "latents"])
 def test_the_same_clips_are_packed_as_the_same_bytes(write: Callable[..., Path], tmp_path: Path, source: str) -> None:
     first, second = (write(source=source, folder=tmp_path / name) for name in ("first", "second"))
@@ -237,6 +260,7 @@ def test_the_same_clips_are_packed_as_the_same_bytes(write: Callable[..., Path],
     assert [path.name for path in first.parent.iterdir()] == ["debug_dataset.zip"]
 
 
+@both_families
 def test_the_index_is_the_runs_record_and_says_what_is_shown(write: Callable[..., Path], data: Data) -> None:
     with zipfile.ZipFile(write(source="latents")) as archive:
         index = json.loads(archive.read("dataset.json"))
@@ -257,6 +281,7 @@ def test_an_archive_of_the_same_tensors_is_left_as_it_is_and_any_other_is_made_a
         assert len(archive.namelist()) == 7
 
 
+@both_families
 def test_what_was_left_out_while_encoding_is_not_shown(write: Callable[..., Path], data: Data) -> None:
     rest = tuple(example for example in data.cached.examples if example.name != "zoo")
 
@@ -390,7 +415,8 @@ def prepared(
         }.get(mode, [])
         if "audio" in mode or mode == "a2a":
             fields = ["input.audio_duration_seconds=0.5"]
-        options = (f"endpoint={ENDPOINT}{mode}", "input.validation=[]", "input.number_of_frames=17", *fields)
+        endpoint = DEBUGGED[LTX_VIDEO][0] if family.facts.family == LTX_VIDEO else f"{ENDPOINT}{mode}"
+        options = (f"endpoint={endpoint}", "input.validation=[]", "input.number_of_frames=17", *fields)
 
         def settings(archive: Path) -> Settings:
             return load(*options, f"input.training_data_url={archive}")
@@ -405,7 +431,11 @@ def prepared(
 
 
 @pytest.mark.parametrize("source", ["sources", "latents"])
-@pytest.mark.parametrize("mode", LAID_OUT)
+@pytest.mark.parametrize(
+    ("family_name", "mode"),
+    [(LTX23, mode) for mode in LAID_OUT] + [(LTX_VIDEO, "v2v")],
+    indirect=["family_name"],
+)
 def test_the_archive_of_a_mode_is_laid_out_as_it_takes_it_and_gives_the_same_clips(
     write: Callable[..., Path], prepared: Any, family: Family, mode: str, source: str
 ) -> None:

@@ -11,14 +11,17 @@ import pytest
 from mode_check import LESSONS, NUM_STEPS, Verdict, check
 from rich.console import Console
 
+BRIEFLY = {"input": {"stg_scale": 0}, "validation": {"steps": 10, "modality": 1}}
+"""Previews by classifier-free guidance alone, which is enough for the miniature."""
+
 
 @pytest.fixture
 def learn(trained_folder: Path, tmp_path: Path) -> Callable[[str], Verdict]:
     """Give a function that teaches a mode, and gives what was learned."""
 
     def run(name: str) -> Verdict:
-        lesson = next(lesson for lesson in LESSONS if lesson.mode.name == name)
-        verdict = check(lesson, trained_folder, tmp_path, NUM_STEPS, None)
+        lesson = next(lesson for lesson in LESSONS if lesson.name == name)
+        verdict = check(lesson, trained_folder, tmp_path, NUM_STEPS, None, BRIEFLY)
         Console().print(verdict)
         return verdict
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from ltx_trainer.errors import ConfigError, ModelError, OutOfResources
 from ltx_trainer.models import Located, locate_model, read_model
 from ltx_trainer.models.hub import fetch_files, is_repository
-from tests.models.hub_server import COMMIT, Hub, serve_hub
+from tests.models.hub_server import COMMIT, Hub, stand_in_hub
 
 REPOSITORY = "diffusers/LTX-2.3-Diffusers"
 
@@ -22,16 +22,8 @@ REPOSITORY = "diffusers/LTX-2.3-Diffusers"
 @pytest.fixture
 def hub(miniature_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub with the miniature, and the hub library pointed at it with an empty cache."""
-    with serve_hub() as server:
+    with stand_in_hub(tmp_path, monkeypatch) as server:
         server.repositories[REPOSITORY] = miniature_folder
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-            monkeypatch.delenv(name, raising=False)
         yield server
 
 

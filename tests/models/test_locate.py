@@ -35,8 +35,8 @@ def gemma(miniature_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-def locate(base: Path, tmp_path: Path, *, text_encoder: str | None = None) -> Located:
-    return locate_model(str(base), "ltx-2.3", tmp_path, text_encoder=text_encoder)
+def locate(base: Path, tmp_path: Path, *, text_encoder: str | None = None, **options: Any) -> Located:
+    return locate_model(str(base), "ltx-2.3", tmp_path, text_encoder=text_encoder, **options)
 
 
 def test_a_folder_is_where_it_says(miniature_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,12 +172,17 @@ def test_a_distilled_unified_file_is_refused_by_name_and_by_metadata(
         keep=lambda _: True,
     )
 
+    # Before the text encoder, which would have to be fetched.
     with pytest.raises(ModelError, match=r"unsuitable as a training base: its name says distilled"):
-        read_model(locate(named, tmp_path, text_encoder=str(gemma)), "ltx-2.3")
+        locate(named, tmp_path, text_encoder="nobody/nothing")
     with pytest.raises(ModelError, match=r"unsuitable as a training base: its metadata says 2\.3\.0-distilled"):
-        read_model(locate(told, tmp_path, text_encoder=str(gemma)), "ltx-2.3")
-    allowed = read_model(locate(named, tmp_path, text_encoder=str(gemma)), "ltx-2.3", allow_unsuitable_base=True)
-    assert allowed.name == "ltx-2.3-distilled"
+        locate(told, tmp_path, text_encoder="nobody/nothing")
+    with pytest.raises(ModelError, match=r"model\.version says 0\.9\.5, and .* is LTX-2\.3"):
+        locate(unified_file, tmp_path, text_encoder="nobody/nothing", version="0.9.5")
+    located = locate(named, tmp_path, text_encoder=str(gemma), allow_unsuitable_base=True)
+    with pytest.raises(ModelError, match=r"unsuitable as a training base: its name says distilled"):
+        read_model(located, "ltx-2.3")
+    assert read_model(located, "ltx-2.3", allow_unsuitable_base=True).name == "ltx-2.3-distilled"
 
 
 def test_a_unified_file_that_does_not_say_what_it_is_is_warned_of_once(

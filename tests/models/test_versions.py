@@ -14,7 +14,7 @@ from ltx_trainer.geometry import FrameSize, ScaleFactors
 from ltx_trainer.models import read_model
 from ltx_trainer.models.family import Family, open_family
 from ltx_trainer.models.readers import READERS
-from ltx_trainer.models.versions import SIZES, VERSIONS, candidates, known_names, row_of
+from ltx_trainer.models.versions import SIZES, VERSIONS, Size, candidates, known_names, row_of
 from ltx_trainer.modes import MODES
 from tests.models.ltx_video_vaes import ARGUMENTS
 
@@ -186,11 +186,17 @@ def test_a_distilled_folder_is_refused(folder: Path) -> None:
         read_model(folder, "ltx-video", version="0.9.7-dev")
 
 
-def test_only_a_version_with_a_distilled_brother_is_warned_of(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_of_which_nobody_says_whether_it_is_the_full_one_is_warned_of(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Versions of one row differ by their weights alone, and distilled models from them likewise."""
     plain = folder.rename(folder.with_name("ltx"))
+    config = json.loads((plain / "transformer/config.json").read_text())
+    monkeypatch.setitem(SIZES, (config["num_layers"], config["attention_head_dim"]), Size.SMALL)
 
-    read_model(plain, "ltx-video", version="0.9.5")
-
+    assert read_model(plain, "ltx-video", version="0.9.5").version == "0.9.5"
+    assert caplog.text == ""
+    assert read_model(plain, "ltx-video").version == "0.9.5 or 0.9.6-dev"
     assert "does not say whether it is the full (dev) or a distilled model" in caplog.text
 
 

@@ -41,9 +41,11 @@ def test_clips_of_the_empty_text_are_warned_of_once_with_their_number(
     prepare: Prepare, make_image: Make, as_example: Callable[..., Example], caplog: pytest.LogCaptureFixture
 ) -> None:
     prepare(as_example(make_image("a"), None), as_example(make_image("bb"), None), as_example(make_image("ccc")))
-    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
-        "2 of 3 clips have neither a caption nor a trigger phrase, and are trained on the empty text."
-    ]
+    (warning,) = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
+    assert warning == (
+        "2 of 3 clips have neither a caption nor a trigger phrase, and are trained on the empty text. "
+        "captions.auto: true lets a model write captions."
+    )
 
 
 def test_a_trigger_phrase_alone_is_not_warned_of(

@@ -65,7 +65,7 @@ def test_auto_scale_stretches_and_squeezes_the_whole_span_to_the_frame_count(
 def test_auto_scale_leaves_out_a_single_frame(prepare: Prepare, make_video: Make) -> None:
     clips = prepare(make_video("still", 1), make_video("two", 2), auto_scale_input=True)
     assert list(footage_of(clips)) == ["two"]
-    assert clips.left_out == (LeftOut("still", "has 1 frames of its own, 2 are needed to scale it in time"),)
+    assert clips.left_out == (LeftOut("still", "has 1 frame of its own, 2 are needed to scale it in time"),)
 
 
 def test_a_long_video_is_split_at_its_cuts_and_no_scene_shows_another(prepare: Prepare, make_video: Make) -> None:

@@ -26,8 +26,9 @@ from ltx_trainer.models.lora import adapter_state
 from ltx_trainer.train import StepMetrics
 from ltx_trainer.train.optimizer import rate_at
 from ltx_trainer.train.order import BatchOrder
-from ltx_trainer.validate import render_previews, sampling_of
+from ltx_trainer.validate import sampling_of
 from tests.families import LTX23, LTX_VIDEO, STREAMS, both_families
+from tests.rendering import render_previews
 
 CPU = torch.device("cpu")
 PINNED = {LTX23: [2.62870, 2.53049, 2.41715, 2.52064], LTX_VIDEO: [1.60051, 1.49202, 1.26075, 1.51245]}
@@ -168,7 +169,6 @@ def test_previews_do_not_disturb_the_training(
             tmp_path / "previews",
             step=step,
             base="base",
-            device=CPU,
         )
 
     plain.run(settings)

@@ -21,10 +21,12 @@ from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import attach_lora, load_adapter_state
 from ltx_trainer.pipeline import Space, look
 from ltx_trainer.processes import make_accelerator
-from ltx_trainer.validate import render_previews, sampling_of
+from ltx_trainer.validate import sampling_of
+from tests.families import LTX23, STREAMS, both_families
+from tests.rendering import render_previews
 
 CONFIG = """
-endpoint: fal-ai/ltx23-trainer-v2/t2v
+endpoint: {endpoint}
 input:
   training_data_url: {archive}
   rank: 8
@@ -47,13 +49,19 @@ LACKING_TRAINER = (str(Path(__file__).with_name("lacking_run.py")),)
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 
+ltx23_only = pytest.mark.parametrize("family_name", [LTX23], indirect=True)
+"""Named, as `both_families` names it, so that one run is shared."""
+
 
 @pytest.fixture(scope="module")
-def launch(tmp_path_factory: pytest.TempPathFactory, clip_archive: Path, miniature_folder: Path) -> Launch:
+def launch(
+    tmp_path_factory: pytest.TempPathFactory, clip_archive: Path, miniature_folder: Path, endpoint: str
+) -> Launch:
     """Go to a stage in two processes, with the output in a folder of one's own."""
     folder = tmp_path_factory.mktemp("processes")
     config = folder / "run.yaml"
-    config.write_text(CONFIG.format(archive=clip_archive, base=miniature_folder, folder=folder))
+    fields = {"archive": clip_archive, "base": miniature_folder, "folder": folder}
+    config.write_text(CONFIG.format(endpoint=endpoint, **fields))
     root = str(Path(__file__).parents[2])
     environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
 
@@ -95,6 +103,7 @@ def names(folder: Path, pattern: str = "*") -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob(pattern))
 
 
+@both_families
 def test_two_processes_leave_one_result(finished: Path) -> None:
     assert names(finished, "*.safetensors") == [
         "checkpoints/step-000002.safetensors",
@@ -108,24 +117,26 @@ def test_two_processes_leave_one_result(finished: Path) -> None:
     assert json.loads((finished / "result.json").read_text())["lora_file"]["file_name"] == "lora.safetensors"
 
 
-def test_an_empty_cache_is_filled_by_both_processes_in_shares(seen: list[dict[str, Any]]) -> None:
+@both_families
+def test_an_empty_cache_is_filled_by_both_processes_in_shares(seen: list[dict[str, Any]], family_name: str) -> None:
     """Eight texts: four captions, two prompts that are none of them, the empty and the negative one."""
     assert [item["encoded"] for item in seen] == [
         [
             f"Prompts: 8 distinct, 4 to encode in process {rank} of 2.",
-            f"Video: 4 clips, 2 to encode in process {rank} of 2.",
-            f"Audio: 4 clips, 2 to encode in process {rank} of 2.",
+            *(f"{stream.title()}: 4 clips, 2 to encode in process {rank} of 2." for stream in STREAMS[family_name]),
         ]
         for rank in (1, 2)
     ]
     assert seen[0]["cached"] == seen[1]["cached"]
-    assert "computed=16" in seen[0]["cached"]
+    assert f"computed={8 + 4 * len(STREAMS[family_name])}" in seen[0]["cached"]
 
 
+@both_families
 def test_both_processes_train_the_same_adapter(seen: list[dict[str, Any]]) -> None:
     assert seen[0]["adapter"] == seen[1]["adapter"]
 
 
+@ltx23_only
 def test_previews_that_are_shared_out_are_those_of_one_process(finished: Path, family: Family, tmp_path: Path) -> None:
     settings = load_settings(finished / "config.yaml")
     space = Space(tmp_path / "out", settings.paths.cache)
@@ -147,15 +158,11 @@ def test_previews_that_are_shared_out_are_those_of_one_process(finished: Path, f
         with family.transformer(accelerator.device, dtype) as transformer:
             modules = family.lora_modules(settings.lora_targets(with_audio=True))
             attach_lora(transformer, modules, rank=8, alpha=8, dropout=0, generator=torch.Generator())
-            sampling, place, device = sampling_of(settings, family), tmp_path / "previews", accelerator.device
-            render_previews(
-                family, transformer, cached, plan.preview_terms, sampling, place, step=0, base="base", device=device
-            )
+            sampling, place = sampling_of(settings, family), tmp_path / "previews"
+            render_previews(family, transformer, cached, plan.preview_terms, sampling, place, step=0, base="base")
             tensors = load_file(finished / "checkpoints/step-000003.safetensors")
             load_adapter_state(transformer, with_prefix(tensors, ADAPTER_PREFIX))
-            render_previews(
-                family, transformer, cached, plan.preview_terms, sampling, place, step=3, base="base", device=device
-            )
+            render_previews(family, transformer, cached, plan.preview_terms, sampling, place, step=3, base="base")
     finally:
         torch.set_num_threads(threads)
 
@@ -166,6 +173,7 @@ def test_previews_that_are_shared_out_are_those_of_one_process(finished: Path, f
         assert (tmp_path / "previews" / name).read_bytes() == (finished / "previews" / name).read_bytes(), name
 
 
+@ltx23_only
 def test_an_error_of_one_process_is_raised_in_both(seen: list[dict[str, Any]]) -> None:
     full, bug = "OutOfResources: No space left.", "RuntimeError: a bug"
 
@@ -176,12 +184,14 @@ def test_an_error_of_one_process_is_raised_in_both(seen: list[dict[str, Any]]) -
     assert [item["gathered"] for item in seen] == [[[0, 1], 0]] * 2
 
 
+@ltx23_only
 def test_a_signal_at_one_process_ends_the_previews_of_both(seen: list[dict[str, Any]], finished: Path) -> None:
     assert [item["stopped"] for item in seen] == [["None", 0], ["None", 15]]
     assert "told" not in seen[0]
     assert names(finished / "stopped", "*.*") == ["step-000000/item-1.mp4", "step-000000/item-3.mp4"]
 
 
+@both_families
 def test_a_checkpoint_holds_random_states_of_both_processes_and_they_differ(finished: Path) -> None:
     tensors = load_file(finished / "checkpoints/step-000003.safetensors")
 
@@ -190,6 +200,7 @@ def test_a_checkpoint_holds_random_states_of_both_processes_and_they_differ(fini
         assert not torch.equal(tensors[f"random/0/{kind}"], tensors[f"random/1/{kind}"])
 
 
+@both_families
 def test_two_processes_stopped_after_a_checkpoint_continue_bit_for_bit(
     finished: Path, launch: Launch, tmp_path: Path
 ) -> None:

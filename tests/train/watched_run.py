@@ -1,5 +1,6 @@
 """The command line in one of several processes, which leaves what that process saw in `seen-<rank>.json`."""
 
+import copy
 import json
 import logging
 import os
@@ -17,10 +18,8 @@ from ltx_trainer import cache, cli, interruption, train, validate
 from ltx_trainer.artifacts import Adapter, CachedSet
 from ltx_trainer.config import Settings
 from ltx_trainer.errors import OutOfResources, TrainerError
-from ltx_trainer.models import ModelFacts
 from ltx_trainer.models.family import Family, VideoCodec
 from ltx_trainer.models.lora import adapter_state
-from ltx_trainer.models.ltx2 import Ltx2Family
 from ltx_trainer.processes import on_main, together
 from ltx_trainer.tensorfile import tensors_digest
 
@@ -37,19 +36,19 @@ class Listener(logging.Handler):
         seen["encoded"].append(record.getMessage())
 
 
-class SignalledFamily(Ltx2Family):
-    """The real family; a signal arrives when the pictures are about to be decoded."""
-
-    def __init__(self, facts: ModelFacts) -> None:
-        super().__init__(facts)
-        self.is_signalled = False
+def signalled(family: Family) -> Family:
+    """Give the same family; in process 1 a signal arrives when pictures are about to be decoded."""
+    told = copy.copy(family)
 
     @contextmanager
-    def video_codec(self, device: torch.device) -> Iterator[VideoCodec]:
-        if self.is_signalled:
+    def video_codec(device: torch.device) -> Iterator[VideoCodec]:
+        if RANK == 1:
             os.kill(os.getpid(), signal.SIGTERM)
-        with super().video_codec(device) as codec:
+        with family.video_codec(device) as codec:
             yield codec
+
+    vars(told)["video_codec"] = video_codec
+    return told
 
 
 def watched_fill(*arguments: Any, **options: Any) -> CachedSet:
@@ -69,12 +68,10 @@ def watched_training(
     seen["failures"].append(failure_of(partial(on_main, fail_in(0, OutOfResources("The disk is full.")))))
     seen["gathered"] = [together(lambda: RANK), on_main(lambda: RANK)]
 
-    signalled = SignalledFamily(family.facts)
-    signalled.is_signalled = RANK == 1
     place = folder.parent / "stopped"
     with interruption.deferred():
         render = validate.Previews(
-            signalled,
+            signalled(family),
             transformer,
             cached,
             options["terms"],

@@ -17,7 +17,8 @@ from ltx_trainer.models import ModelFacts
 from ltx_trainer.models.family import Family, VideoCodec
 from ltx_trainer.models.lora import attach_lora
 from ltx_trainer.models.ltx2 import Ltx2Family
-from ltx_trainer.validate import Showing, render_previews, sampling_of
+from ltx_trainer.validate import Showing, sampling_of
+from tests.rendering import render_previews
 
 CPU = torch.device("cpu")
 PROMPT = "clip number 1"
@@ -97,7 +98,6 @@ def test_an_image_stands_untouched_in_the_first_frame_of_its_preview_and_changes
             tmp_path / name,
             step=0,
             base="miniature",
-            device=CPU,
             showing=Showing(beside_input=False, composite=False),
         )
         files += [path.read_bytes() for path in render.items]
@@ -124,7 +124,7 @@ def test_another_image_is_rendered_again_in_the_same_folder(
         shape = cached.previews[0].shape
         assert shape is not None
         terms, place = Terms(shape, shape.duration_seconds), tmp_path / "previews"
-        render_previews(family, adapted, cached, terms, sampling, place, step=0, base="miniature", device=CPU)
+        render_previews(family, adapted, cached, terms, sampling, place, step=0, base="miniature")
 
     # Each item and its image.
     assert len(family.decoded) == 2 * 2 * len(settings.input.validation)

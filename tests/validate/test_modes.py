@@ -25,8 +25,9 @@ from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
 from ltx_trainer.models.lora import attach_lora
 from ltx_trainer.models.ltx2 import Ltx2Family
 from ltx_trainer.modes import MODES, Condition, Mode
-from ltx_trainer.validate import Sampling, Showing, as_tokens, given_streams, render_previews, sample, starting_noise
+from ltx_trainer.validate import Sampling, Showing, as_tokens, given_streams, sample, starting_noise
 from ltx_trainer.validate.shown import kept_samples
+from tests.rendering import render_previews
 
 CPU = torch.device("cpu")
 SHAPE = ClipShape(17, FrameSize(64, 64), Fraction(24))
@@ -230,7 +231,6 @@ def render(
             tmp_path / "previews",
             step=step,
             base="base",
-            device=CPU,
             showing=Showing(**showing),
         )
         return render, family, given

@@ -23,8 +23,9 @@ from ltx_trainer.models import ModelFacts
 from ltx_trainer.models.family import Family, VideoCodec, open_family
 from ltx_trainer.models.lora import attach_lora
 from ltx_trainer.processes import make_accelerator
-from ltx_trainer.validate import Previews, Showing, render_previews, sampling_of
+from ltx_trainer.validate import Previews, Showing, sampling_of
 from tests.families import both_families
+from tests.rendering import render_previews
 
 CPU = torch.device("cpu")
 Load = Callable[..., Settings]
@@ -67,7 +68,6 @@ def render(
         tmp_path / folder,
         step=step,
         base=base,
-        device=CPU,
         showing=Showing(**options),
     )
 

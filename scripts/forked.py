@@ -1,0 +1,49 @@
+"""The command line in processes of their own, forked from one that has imported what takes seconds."""
+
+import os
+import sys
+from collections.abc import Sequence
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from ltx_trainer import cli
+
+IMPORTED = (
+    "ltx_trainer.pipeline",
+    "ltx_trainer.cache",
+    "ltx_trainer.export",
+    "ltx_trainer.models.ltx2",
+    "ltx_trainer.models.ltx_video",
+    "ltx_trainer.train",
+    "ltx_trainer.validate",
+)
+
+
+def start_command(arguments: Sequence[str], out: Path, err: Path) -> BaseProcess:
+    """Start `python -m ltx_trainer` with arguments, in the environment and the folder of this process.
+
+    Args:
+        arguments: Of the command line.
+        out: File for what it prints.
+        err: File for its messages.
+
+    Returns:
+        The process, whose exit status is that of the command.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload([*IMPORTED])
+    process = context.Process(target=_obey, args=(arguments, out, err, dict(os.environ), Path.cwd()))
+    process.start()
+    return process
+
+
+def _obey(arguments: Sequence[str], out: Path, err: Path, environment: dict[str, str], folder: Path) -> None:
+    for path, stream in ((out, sys.stdout), (err, sys.stderr)):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(descriptor, stream.fileno())
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.exit(cli.main(arguments))
