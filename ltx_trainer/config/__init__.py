@@ -11,6 +11,7 @@ from ltx_trainer.config.request import (
     request_fields,
 )
 from ltx_trainer.config.schema import (
+    AudioSection,
     DataSection,
     DownloadSection,
     HeldOutSection,
@@ -28,6 +29,7 @@ from ltx_trainer.config.schema import (
 __all__ = [
     "MAX_REFERENCE_FACTOR",
     "REQUEST_FRAMES_FACTOR",
+    "AudioSection",
     "DataSection",
     "DownloadSection",
     "HeldOutSection",
