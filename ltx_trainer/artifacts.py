@@ -199,13 +199,46 @@ class Clip:
         return self.footage[Role.TARGET].shape if Role.TARGET in self.footage else None
 
 
+class FindingKind(StrEnum):
+    """What was found in a file that is trained on."""
+
+    SILENT_TRACK = "silent track"
+    SILENT_CLIPS = "silent clips"
+    PAUSES = "pauses"
+    CLIPPED = "clipped"
+    OFFSET = "offset"
+    NO_LOUDNESS = "no loudness"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a person should know of a file that is trained on all the same.
+
+    Attributes:
+        kind: What it is.
+        file: Name of the file.
+        sentence: All of it in words.
+        numbers: What was measured, by name.
+        clips: Names of the clips that it concerns, where not all of the file's are.
+        ranges: Where it is, on the file's clock.
+    """
+
+    kind: FindingKind
+    file: str
+    sentence: str
+    numbers: Mapping[str, float]
+    clips: tuple[str, ...] = ()
+    ranges: tuple[Range, ...] = ()
+
+
 @dataclass(frozen=True)
 class Clips:
-    """Everything that will be trained on, and what was left out on the way."""
+    """Everything that will be trained on, what was left out on the way, and what was found in the rest."""
 
     clips: tuple[Clip, ...]
     left_out: tuple[LeftOut, ...]
     with_audio: bool
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,14 @@ def look(settings: Settings, space: Space, console: Console | None = None) -> Pl
     audio_rate_hz, sound_grid = (None, None) if facts.audio is None else (facts.audio.rate_hz, facts.audio.grid)
     with locked(space.cache / ".lock", waiting=waiting):
         previews = prepare_previews(
-            request, mode, preview_terms, find, scans, audio_rate_hz=audio_rate_hz, sound_grid=sound_grid
+            request,
+            mode,
+            preview_terms,
+            find,
+            scans,
+            audio=settings.audio,
+            audio_rate_hz=audio_rate_hz,
+            sound_grid=sound_grid,
         )
         clips = prepare_clips(
             request,
@@ -170,6 +177,7 @@ def look(settings: Settings, space: Space, console: Console | None = None) -> Pl
             terms,
             manifest,
             scans,
+            audio=settings.audio,
             audio_rate_hz=audio_rate_hz,
             sound_grid=sound_grid,
             frames_factor=math.lcm(REQUEST_FRAMES_FACTOR, facts.factors.frames),

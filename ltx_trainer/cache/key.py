@@ -10,6 +10,9 @@ from ltx_trainer.artifacts import Footage, Soundtrack
 from ltx_trainer.geometry import ScaleFactors
 from ltx_trainer.media.decoding import DECODING
 
+STRETCHING = 2
+"""Raised whenever stretching a sound gives something else; it names only what is stretched."""
+
 ENCODING = 1
 """Raised whenever prompts, codecs or the log-mel spectrogram change what the same facts give."""
 
@@ -69,7 +72,7 @@ def audio_key(soundtrack: Soundtrack, weights: str, num_tokens: int) -> str:
         start=soundtrack.start_seconds,
         span=soundtrack.span_seconds,
         duration=soundtrack.duration_seconds,
-        stretched=soundtrack.is_stretched,
+        stretched=soundtrack.is_stretched and STRETCHING,
         gain=soundtrack.gain,
         num_tokens=num_tokens,
         weights=weights,

@@ -11,6 +11,7 @@ from ltx_trainer.config.request import (
     request_fields,
 )
 from ltx_trainer.config.schema import (
+    AudioSection,
     CaptionsSection,
     DataSection,
     DownloadSection,
@@ -29,6 +30,7 @@ from ltx_trainer.config.schema import (
 __all__ = [
     "MAX_REFERENCE_FACTOR",
     "REQUEST_FRAMES_FACTOR",
+    "AudioSection",
     "CaptionsSection",
     "DataSection",
     "DownloadSection",

@@ -188,7 +188,7 @@ class Request(Section):
     """Train sound too. None: only if every video has a track."""
 
     audio_normalize: bool = True
-    """Bring the peak of each file to -1 dBFS."""
+    """Bring the sound of every file to one level: its peak to -1 dBFS, or as `audio.normalize` says."""
 
     audio_preserve_pitch: bool = True
     """Keep the pitch when sound is stretched with its video. Off: trim it or pad it."""

@@ -110,6 +110,22 @@ class CaptionsSection(Section):
     """Longest caption, in tokens. One that comes to this end is cut after its last whole sentence."""
 
 
+class AudioSection(Section):
+    """Levels of sound. Whether they are changed at all is in the request, as `audio_normalize`."""
+
+    normalize: Literal["peak", "loudness"] = "peak"
+    """What is made equal. peak: the loudest sample of every file is brought to -1 dBFS, as the hosted service does.
+    loudness: every file is brought to one loudness (ITU-R BS.1770, EBU R 128), so that a whisper with one bang in it is
+    no softer than speech."""
+
+    loudness_lufs: Annotated[float, Field(ge=-50, le=-5)] = -16.0
+    """The integrated loudness that files are brought to, of the stereo that the model hears. -16 is what AES TD1004
+    takes for streams: most speech and music reaches it below the true peak. -23 is that of broadcasts."""
+
+    true_peak_dbfs: Annotated[float, Field(ge=-20, le=0)] = -1.0
+    """What no peak of a file exceeds by `loudness`, between samples too: a file that would is made less loud."""
+
+
 class DownloadSection(Section):
     """Limits of what is fetched by URL."""
 
@@ -296,6 +312,9 @@ class Settings(Section):
 
     captions: CaptionsSection = CaptionsSection()
     """Captions that a model writes."""
+
+    audio: AudioSection = AudioSection()
+    """Levels of sound."""
 
     downloads: DownloadSection = DownloadSection()
     """What is fetched by URL."""

@@ -7,12 +7,10 @@ from fractions import Fraction
 from itertools import takewhile
 from pathlib import Path
 
-import av.error
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
-from av.filter import Graph
 
 from ltx_trainer.errors import MediaError
 from ltx_trainer.media.container import audio_stream_of, opened, timed_frames
@@ -21,8 +19,6 @@ from ltx_trainer.media.container import audio_stream_of, opened, timed_frames
 _TIMESTAMP_SLACK_SECONDS = Fraction(1, 100)
 # Sound after the span that the resampler's filter looks at, so that the span's end does not ring.
 _LOOKAHEAD_SECONDS = Fraction(1, 10)
-# atempo loses up to two of its windows at the end, each at most 1/12 s long in every stage.
-_STRETCH_TAIL_SECONDS = 0.25
 
 # Share of each input channel in the left and the right, before each side is scaled to a sum of 1. The effects channel
 # is left out. Source: ITU-R BS.775-4, annex 4, with the heights treated as surrounds.
@@ -107,24 +103,6 @@ def stereo_chunks(frames: Iterable[tuple[Fraction, AudioFrame]], *, rate_hz: int
         yield from run.end()
 
 
-def stretch_audio(samples: np.ndarray, *, rate_hz: int, num_samples: int) -> np.ndarray:
-    """Play sound faster or slower at the same pitch, so that it lasts exactly `num_samples`.
-
-    Args:
-        samples: Stereo `[2, n]`, float32.
-        rate_hz: Its rate, which decides over how long a time the waveform is kept intact.
-        num_samples: Length of the result.
-
-    Returns:
-        Stereo `[2, num_samples]`, float32. A moment may sit up to 25 ms early.
-    """
-    if samples.shape[1] in (0, num_samples) or num_samples == 0:
-        return fit_audio(samples, num_samples)
-    tail = np.zeros((2, round(_STRETCH_TAIL_SECONDS * rate_hz)), np.float32)
-    tempo = samples.shape[1] / num_samples
-    return fit_audio(_change_tempo(np.concatenate((samples, tail), axis=1), tempo, rate_hz), num_samples)
-
-
 def fit_audio(samples: np.ndarray, num_samples: int) -> np.ndarray:
     """Cut sound `[2, n]` at the end, or append silence, to `num_samples`."""
     fitted = np.zeros((2, num_samples), np.float32)
@@ -141,7 +119,8 @@ class _Run:
         self._source_rate_hz = frame.sample_rate
         self._weights = _mixing_weights(frame.layout, name)
         # Packed samples: PyAV 18 reads past the planes of planar frames with 8 channels or more.
-        self._resampler = AudioResampler("flt", None, rate_hz)
+        # A quarter of a second at a time costs less than the source's small frames.
+        self._resampler = AudioResampler("flt", None, rate_hz, rate_hz // 4)
         self._name = name
         self._num_in = 0
         self._num_out = 0
@@ -157,15 +136,13 @@ class _Run:
     def end(self) -> Iterator[SoundChunk]:
         return self._chunks(self._resampler.resample(None))
 
-    def _chunks(self, resampled: Sequence[AudioFrame | None]) -> Iterator[SoundChunk]:
+    def _chunks(self, resampled: Sequence[AudioFrame]) -> Iterator[SoundChunk]:
         for frame in resampled:
-            # A resampler that has nothing to do gives back what it is given, the None that ends it too.
-            if frame is not None:
-                samples = self._weights @ frame.to_ndarray().reshape(-1, self._weights.shape[1]).T
-                if not np.isfinite(samples).all():
-                    raise MediaError(f"{self._name} has sound samples that are not finite numbers. Export it again.")
-                yield SoundChunk(self._start_seconds, self._num_out, samples)
-                self._num_out += samples.shape[1]
+            samples = self._weights @ frame.to_ndarray().reshape(-1, self._weights.shape[1]).T
+            if not np.isfinite(samples).all():
+                raise MediaError(f"{self._name} has sound samples that are not finite numbers. Export it again.")
+            yield SoundChunk(self._start_seconds, self._num_out, samples)
+            self._num_out += samples.shape[1]
 
 
 def _format_of(frame: AudioFrame) -> tuple[int, str, str]:
@@ -192,28 +169,3 @@ def _place(samples: np.ndarray, target: np.ndarray, first: int) -> None:
     begin, end = max(0, first), min(target.shape[1], first + samples.shape[1])
     if begin < end:
         target[:, begin:end] = samples[:, begin - first : end - first]
-
-
-def _change_tempo(samples: np.ndarray, tempo: float, rate_hz: int) -> np.ndarray:
-    """Run sound through as many equal stages as keep each between half and double tempo."""
-    num_stages = max(1, math.ceil(abs(math.log2(tempo))))
-    graph = Graph()
-    source = graph.add_abuffer(sample_rate=rate_hz, format="fltp", layout="stereo", time_base=Fraction(1, rate_hz))
-    stages = [graph.add("atempo", f"{tempo ** (1 / num_stages):.15f}") for _ in range(num_stages)]
-    graph.link_nodes(source, *stages, graph.add("abuffersink")).configure()
-    frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples, np.float32), format="fltp", layout="stereo")
-    frame.rate = rate_hz
-    graph.push(frame)
-    graph.push(None)
-    # atempo gives packed samples.
-    return np.concatenate([piece.to_ndarray().reshape(-1, 2).T for piece in _drained(graph)], axis=1)
-
-
-def _drained(graph: Graph) -> Iterator[AudioFrame]:
-    while True:
-        try:
-            frame = graph.pull()
-        except av.error.EOFError:
-            return
-        assert isinstance(frame, AudioFrame), "an audio graph gives audio"
-        yield frame

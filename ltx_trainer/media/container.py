@@ -80,10 +80,15 @@ def audio_stream_of(container: InputContainer, name: str) -> AudioStream | None:
     """Pick the audio stream that FFmpeg would play; None if the file has none.
 
     Raises:
-        MediaError: There is one, but no decoder for it.
+        MediaError: There is one, but no decoder for it, or its header does not say how to decode it.
     """
     stream = container.streams.best("audio", related=container.streams.best("video"))
     if not isinstance(stream, AudioStream):
+        # FFmpeg passes over tracks without channels or a rate, as of a damaged header.
+        if container.streams.audio:
+            raise MediaError(f"{name} has an audio track whose header is damaged. Export it again.")
+        if not len(container.streams):
+            raise MediaError(f"{name} holds no track that can be read. Export it again.")
         return None
     _check_decodable(stream, name)
     return stream

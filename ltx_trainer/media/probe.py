@@ -1,6 +1,6 @@
 """Finds out what a video or a soundtrack holds, by decoding all of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -13,12 +13,15 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 
+from ltx_trainer.artifacts import Range
 from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import FrameSize
-from ltx_trainer.media.audio import stereo_chunks
+from ltx_trainer.media.audio import SoundChunk, stereo_chunks
 from ltx_trainer.media.colour import check_colour
 from ltx_trainer.media.container import audio_stream_of, declared_seconds, opened, tell_choice, timed_frames
 from ltx_trainer.media.cuts import CutFinder
+from ltx_trainer.media.flaws import SILENT, ClippingCounter, SilenceFinder
+from ltx_trainer.media.loudness import BLOCK_SECONDS, LoudnessMeter
 from ltx_trainer.media.picture import upright_size
 from ltx_trainer.media.video import Video, opened_video
 
@@ -55,6 +58,10 @@ class AudioScan:
         rate_hz: Sample rate in the file.
         channels: Channels in the file.
         peak: Largest absolute sample of the whole track as stereo at the rate asked for; 1 is full scale.
+        true_peak: Likewise between the samples.
+        loudness_lufs: Integrated loudness of that stereo; None if no 0.4 s of it are above -70 LUFS.
+        silences: Spans of a second or more under -60 dBFS on the file's clock, gaps included.
+        clipped: Places where a channel of the file stands at full scale for three samples or more.
     """
 
     start_seconds: Fraction
@@ -62,6 +69,25 @@ class AudioScan:
     rate_hz: int
     channels: int
     peak: float
+    true_peak: float
+    loudness_lufs: float | None
+    silences: tuple[Range, ...]
+    clipped: int
+
+    @property
+    def end_seconds(self) -> Fraction:
+        """End of the last sample on the file's clock."""
+        return self.start_seconds + self.duration_seconds
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether all of it is under -60 dBFS."""
+        return self.peak < SILENT
+
+    @property
+    def is_too_short(self) -> bool:
+        """Whether it is too short to have a loudness."""
+        return self.loudness_lufs is None and self.duration_seconds < BLOCK_SECONDS + Fraction(1, 100)
 
 
 def scan_video(path: Path, *, find_cuts: bool) -> VideoScan:
@@ -99,7 +125,7 @@ def scan_audio(path: Path, *, rate_hz: int) -> AudioScan | None:
 
     Args:
         path: A video or audio file.
-        rate_hz: Rate at which the peak is measured.
+        rate_hz: Rate at which levels and silence are measured.
 
     Raises:
         MediaError: The track is damaged, cut short or empty, or its channels are unknown.
@@ -109,16 +135,62 @@ def scan_audio(path: Path, *, rate_hz: int) -> AudioScan | None:
         if stream is None:
             return None
         tell_choice(container, stream, path.name)
-        extent = _Extent()
-        frames = extent.watch(timed_frames(container, stream, path.name))
-        peak = 0.0
-        for chunk in stereo_chunks(frames, rate_hz=rate_hz, name=path.name):
-            peak = max(peak, float(np.abs(chunk.samples).max(initial=0)))
+        extent, clipping = _Extent(), ClippingCounter()
+        frames = clipping.watch(extent.watch(timed_frames(container, stream, path.name)))
+        levels = _Levels(rate_hz)
+        for first, samples in _long_pieces(stereo_chunks(frames, rate_hz=rate_hz, name=path.name), rate_hz):
+            levels.add(first, samples)
         if extent.start_seconds is None:
             raise MediaError(f"{path.name} has an audio track without a single sample. Export it again.")
         _check_complete(container, stream, extent.start_seconds, extent.end_seconds, path.name)
-        duration_seconds = extent.end_seconds - extent.start_seconds
-        return AudioScan(extent.start_seconds, duration_seconds, stream.sample_rate, stream.channels, peak)
+        loudness_lufs, true_peak = levels.meter.finish()
+        return AudioScan(
+            start_seconds=extent.start_seconds,
+            duration_seconds=extent.end_seconds - extent.start_seconds,
+            rate_hz=stream.sample_rate,
+            channels=stream.channels,
+            peak=levels.peak,
+            true_peak=true_peak,
+            loudness_lufs=loudness_lufs,
+            silences=levels.silences.finish(round(extent.end_seconds * rate_hz)),
+            clipped=clipping.num_clipped,
+        )
+
+
+class _Levels:
+    """Levels of the stereo that went by."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self.peak = 0.0
+        self.meter = LoudnessMeter(rate_hz)
+        self.silences = SilenceFinder(rate_hz)
+        self._rate_hz = rate_hz
+        self._next: int | None = None
+
+    def add(self, first: int, samples: np.ndarray) -> None:
+        self.peak = max(self.peak, float(np.abs(samples).max(initial=0)))
+        self.silences.add(first, samples)
+        # A second of a longer gap is enough to end what was heard before it.
+        gap = 0 if self._next is None else min(max(0, first - self._next), self._rate_hz)
+        self.meter.add(np.pad(samples, ((0, 0), (gap, 0))))
+        self._next = first + samples.shape[1]
+
+
+def _long_pieces(chunks: Iterable[SoundChunk], rate_hz: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Join what follows without a gap to pieces of about a second, each with the number of its first sample."""
+    pieces: list[np.ndarray] = []
+    first = end = 0
+    for chunk in chunks:
+        begin = round(chunk.run_start_seconds * rate_hz) + chunk.offset
+        if pieces and (begin != end or end - first >= rate_hz):
+            yield first, np.concatenate(pieces, axis=1)
+            pieces = []
+        if not pieces:
+            first = begin
+        pieces.append(chunk.samples)
+        end = begin + chunk.samples.shape[1]
+    if pieces:
+        yield first, np.concatenate(pieces, axis=1)
 
 
 class _Extent:

@@ -4,10 +4,11 @@ import numpy as np
 
 from ltx_trainer.artifacts import Footage, MediaKind, Soundtrack
 from ltx_trainer.geometry import midpoint_times
-from ltx_trainer.media.audio import decode_audio, fit_audio, stretch_audio
+from ltx_trainer.media.audio import decode_audio, fit_audio
 from ltx_trainer.media.decode import decode_frames, decode_white
 from ltx_trainer.media.encode import recompress_still
 from ltx_trainer.media.images import decode_image, image_white
+from ltx_trainer.media.stretch import stretch_audio
 
 
 def read_pictures(footage: Footage, *, still_crf: int | None = None) -> np.ndarray:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from ltx_trainer.artifacts import Clip, Clips, LeftOut, Manifest
 from ltx_trainer.conditions import Terms
-from ltx_trainer.config import Request
+from ltx_trainer.config import AudioSection, Request
 from ltx_trainer.errors import DatasetError
 from ltx_trainer.geometry import SoundGrid
 from ltx_trainer.modes import Mode
 from ltx_trainer.prepare.cutting import Cutting, Take, cut_example
 from ltx_trainer.prepare.scans import Scans
-from ltx_trainer.prepare.sound import add_sound, check_model, find_tracks
+from ltx_trainer.prepare.sound import add_sound, check_model, find_tracks, judge_clips, tell_findings
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ def prepare_clips(
     manifest: Manifest,
     folder: Path,
     *,
+    audio: AudioSection,
     audio_rate_hz: int | None,
     sound_grid: SoundGrid | None,
     frames_factor: int,
@@ -44,6 +45,7 @@ def prepare_clips(
             size and rate of a video.
         manifest: The examples.
         folder: Of the scans, shared by all runs.
+        audio: Says which level sound is brought to.
         audio_rate_hz: Sample rate of the model; None if it has no sound.
         sound_grid: Its tokens; None if it has no sound.
         frames_factor: Pixel frames of one latent frame, by which too short a clip is told what length it would do for.
@@ -66,7 +68,7 @@ def prepare_clips(
     tracks = find_tracks(request, mode, takes, scans, rate_hz=audio_rate_hz) if takes else None
     clips: list[Clip] = []
     for take in takes:
-        sound = add_sound(request, take, tracks)
+        sound = add_sound(request, audio, take, tracks)
         if isinstance(sound, LeftOut):
             left_out.append(sound)
             continue
@@ -77,7 +79,9 @@ def prepare_clips(
         raise DatasetError(_none_left(mode, left_out))
     if not captions_follow:
         _warn_of_empty_captions(clips, mode)
-    return Clips(tuple(clips), tuple(left_out), with_audio=tracks is not None)
+    findings = () if tracks is None else judge_clips(request, audio, clips, tracks, scans)
+    tell_findings(findings)
+    return Clips(tuple(clips), tuple(left_out), with_audio=tracks is not None, findings=findings)
 
 
 def _tell_of_unused_rate(request: Request, mode: Mode, terms: Terms) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 from ltx_trainer import media
 from ltx_trainer.artifacts import Footage, MediaKind, Preview, Range, Role, Soundtrack, SourceFile
 from ltx_trainer.conditions import Terms
-from ltx_trainer.config import REQUEST_FRAMES_FACTOR, PreviewItem, Request
+from ltx_trainer.config import REQUEST_FRAMES_FACTOR, AudioSection, PreviewItem, Request
 from ltx_trainer.digests import file_sha256
 from ltx_trainer.errors import ConfigError, MediaError, counted
 from ltx_trainer.geometry import ClipShape, SoundGrid, num_frames_within
@@ -39,6 +39,7 @@ def prepare_previews(
     find: Finder,
     folder: Path,
     *,
+    audio: AudioSection,
     audio_rate_hz: int | None,
     sound_grid: SoundGrid | None,
 ) -> tuple[Preview, ...]:
@@ -54,6 +55,7 @@ def prepare_previews(
         terms: Of every preview.
         find: Gives the file of a field.
         folder: Of the scans, shared by all runs.
+        audio: Says which level sound is brought to.
         audio_rate_hz: Sample rate of the model; None if it has no sound.
         sound_grid: Its tokens; None if it has no sound.
 
@@ -64,7 +66,7 @@ def prepare_previews(
         MediaError: An input is not what its field takes, or has no sound where it is needed.
     """
     check_model(mode, audio_rate_hz)
-    desk = _Desk(request, mode, terms, find, Scans(folder), audio_rate_hz, sound_grid)
+    desk = _Desk(request, audio, mode, terms, find, Scans(folder), audio_rate_hz, sound_grid)
     return tuple(_preview(desk, item, index) for index, item in enumerate(request.validation))
 
 
@@ -97,6 +99,7 @@ class _Desk:
     """What every item is looked at with."""
 
     request: Request
+    audio: AudioSection
     mode: Mode
     terms: Terms
     find: Finder
@@ -274,8 +277,8 @@ def _sound_of_videos(
 
 def _soundtrack(desk: _Desk, source: SourceFile, start_seconds: Fraction, track: AudioScan) -> Soundtrack:
     duration = desk.terms.duration_seconds
-    preserve_pitch = desk.request.audio_preserve_pitch
-    return Soundtrack(source, start_seconds, duration, duration, preserve_pitch, gain_of(desk.request, track))
+    gain = gain_of(desk.request, desk.audio, track)
+    return Soundtrack(source, start_seconds, duration, duration, desk.request.audio_preserve_pitch, gain)
 
 
 def _found(desk: _Desk, field: ItemField, name: str, given: str) -> Path:

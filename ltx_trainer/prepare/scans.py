@@ -24,6 +24,7 @@ class Scans:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / f"v{SCANNING}"
+        self._videos: dict[str, VideoScan] = {}
 
     def video(self, source: SourceFile, *, find_cuts: bool) -> VideoScan:
         """Scan a video, or recall it.
@@ -33,10 +34,16 @@ class Scans:
         """
         note = self._note(source, "video-cuts" if find_cuts else "video")
         if note.is_file():
-            return _video_of(json.loads(note.read_text("utf-8")))
-        scan = media.scan_video(source.path, find_cuts=find_cuts)
-        _write(note, _facts_of_video(scan))
+            scan = _video_of(json.loads(note.read_text("utf-8")))
+        else:
+            scan = media.scan_video(source.path, find_cuts=find_cuts)
+            _write(note, _facts_of_video(scan))
+        self._videos[source.sha256] = scan
         return scan
+
+    def seen_video(self, source: SourceFile) -> VideoScan | None:
+        """Give the scan of a video that was asked for before; None of what was not."""
+        return self._videos.get(source.sha256)
 
     def audio(self, source: SourceFile, *, rate_hz: int) -> AudioScan | None:
         """Scan a soundtrack, or recall it; None if the file has none.
@@ -101,6 +108,10 @@ def _facts_of_audio(scan: AudioScan | None) -> dict[str, object] | None:
         "rate_hz": scan.rate_hz,
         "channels": scan.channels,
         "peak": scan.peak,
+        "true_peak": scan.true_peak,
+        "loudness_lufs": scan.loudness_lufs,
+        "silences": [[str(begin), str(end)] for begin, end in scan.silences],
+        "clipped": scan.clipped,
     }
 
 
@@ -113,4 +124,8 @@ def _audio_of(facts: Mapping | None) -> AudioScan | None:
         rate_hz=facts["rate_hz"],
         channels=facts["channels"],
         peak=facts["peak"],
+        true_peak=facts["true_peak"],
+        loudness_lufs=facts["loudness_lufs"],
+        silences=tuple((Fraction(begin), Fraction(end)) for begin, end in facts["silences"]),
+        clipped=facts["clipped"],
     )

@@ -4,22 +4,37 @@ import logging
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from ltx_trainer.artifacts import Example, LeftOut, MediaKind, Role, Soundtrack, SourceFile
-from ltx_trainer.config import Request
+from ltx_trainer.artifacts import (
+    Clip,
+    Example,
+    Finding,
+    FindingKind,
+    LeftOut,
+    MediaKind,
+    Range,
+    Role,
+    Soundtrack,
+    SourceFile,
+)
+from ltx_trainer.config import AudioSection, Request
 from ltx_trainer.errors import ConfigError, DatasetError, MediaError
 from ltx_trainer.media import AudioScan
 from ltx_trainer.modes import Mode, Presence
 from ltx_trainer.prepare.cutting import Take
+from ltx_trainer.prepare.hearing import judge_sound
 from ltx_trainer.prepare.lengths import early_end, told
 from ltx_trainer.prepare.scans import Scans
 
 logger = logging.getLogger(__name__)
 
 PEAK = 10 ** (-1 / 20)
-"""-1 dBFS, below which lossy codecs do not clip."""
+"""-1 dBFS, below which lossy codecs do not clip: what `peak` brings files to."""
 
 SILENCE = 1e-6
 """Peaks under it (-120 dBFS) are no sound, and are not made louder."""
+
+MAX_TOLD = 20
+"""Findings of one kind that are told one by one."""
 
 Track = AudioScan | MediaError | None
 """What a file has: a track, a track that cannot be decoded, or none."""
@@ -91,7 +106,7 @@ def find_tracks(
 
 
 def add_sound(
-    request: Request, take: Take, tracks: Mapping[str, AudioScan | MediaError] | None
+    request: Request, audio: AudioSection, take: Take, tracks: Mapping[str, AudioScan | MediaError] | None
 ) -> dict[Role, Soundtrack] | LeftOut:
     """Give the sound of a take by role: none in a silent run.
 
@@ -123,15 +138,73 @@ def add_sound(
             span_seconds=take.span_seconds,
             duration_seconds=take.duration_seconds,
             preserve_pitch=request.audio_preserve_pitch,
-            gain=gain_of(request, track),
+            gain=gain_of(request, audio, track),
         )
     return sound
 
 
-def gain_of(request: Request, track: AudioScan) -> float:
-    """Give the factor that brings the loudest sample of a whole file to -1 dBFS, if that is asked for."""
-    loud = request.audio_normalize and track.peak >= SILENCE
-    return PEAK / track.peak if loud else 1.0
+def gain_of(request: Request, audio: AudioSection, track: AudioScan) -> float:
+    """Give the factor that brings a whole file to the level that is asked for.
+
+    By `loudness`, a file that is too short to have one is brought to the true peak, and one in which no 0.4 s are above
+    -70 LUFS is left as it is.
+    """
+    if not request.audio_normalize or track.peak < SILENCE:
+        return 1.0
+    if audio.normalize == "peak":
+        return PEAK / track.peak
+    limit = _factor(audio.true_peak_dbfs) / track.true_peak
+    if track.loudness_lufs is None:
+        return limit if track.is_too_short else 1.0
+    return min(limit, _factor(audio.loudness_lufs - track.loudness_lufs))
+
+
+def judge_clips(
+    request: Request,
+    audio: AudioSection,
+    clips: Sequence[Clip],
+    tracks: Mapping[str, AudioScan | MediaError],
+    scans: Scans,
+) -> tuple[Finding, ...]:
+    """Judge the sound of every file that a clip hears, in the order of names.
+
+    Args:
+        request: Says whether levels are changed.
+        audio: Says how.
+        clips: What will be trained on.
+        tracks: From `find_tracks`.
+        scans: What was looked at: a file whose pictures were, is judged beside them.
+    """
+    sources: dict[str, SourceFile] = {}
+    spans: dict[str, dict[str, Range]] = {}
+    for clip in clips:
+        for sound in clip.soundtrack.values():
+            end = sound.start_seconds + (sound.span_seconds if sound.is_stretched else sound.duration_seconds)
+            sources[sound.source.name] = sound.source
+            spans.setdefault(sound.source.name, {})[clip.name] = (sound.start_seconds, end)
+    findings: list[Finding] = []
+    for name, source in sorted(sources.items()):
+        track = tracks[source.sha256]
+        assert isinstance(track, AudioScan), "a clip whose track is damaged is left out"
+        needs_loudness = request.audio_normalize and audio.normalize == "loudness"
+        video = scans.seen_video(source)
+        findings += judge_sound(name, track, spans[name], video=video, needs_loudness=needs_loudness)
+    return tuple(findings)
+
+
+def tell_findings(findings: Sequence[Finding]) -> None:
+    """Warn of what was found in sound, one line a file; of pauses, which may be meant, it only informs."""
+    for kind in FindingKind:
+        level = logging.INFO if kind is FindingKind.PAUSES else logging.WARNING
+        found = [finding.sentence for finding in findings if finding.kind is kind]
+        for sentence in found[:MAX_TOLD]:
+            logger.log(level, "%s", sentence)
+        if len(found) > MAX_TOLD:
+            logger.log(level, "%s: likewise %d more files.", kind.capitalize(), len(found) - MAX_TOLD)
+
+
+def _factor(decibels: float) -> float:
+    return 10 ** (decibels / 20)
 
 
 def _lacking_allowed(take: Take, part: Role) -> Fraction:

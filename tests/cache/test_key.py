@@ -64,6 +64,16 @@ def test_names_of_what_is_in_caches_already_stay_as_they_are(monkeypatch: pytest
     assert prompt_key("a bell", "weights").startswith("c32376d89db109e3492a")
 
 
+def test_how_sound_is_stretched_names_only_what_is_stretched(monkeypatch: pytest.MonkeyPatch) -> None:
+    stretched = replace(SOUND, span_seconds=Fraction(1))
+    before = [audio_key(sound, "weights", 9) for sound in (SOUND, stretched)]
+
+    monkeypatch.setattr(key, "STRETCHING", key.STRETCHING + 1)
+
+    assert audio_key(SOUND, "weights", 9) == before[0]
+    assert audio_key(stretched, "weights", 9) != before[1]
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ltx_trainer.artifacts import Clips, Example, Footage, Manifest, Role, SourceFile
 from ltx_trainer.conditions import terms_of
-from ltx_trainer.config import Request
+from ltx_trainer.config import AudioSection, Request
 from ltx_trainer.geometry import ClipShape, FrameSize, ScaleFactors, SoundGrid, midpoint_times
 from ltx_trainer.media import write_audio, write_video
 from ltx_trainer.modes import KINDS, MODES, Mode
@@ -170,6 +170,7 @@ def prepare(scans: Path) -> Callable[..., Clips]:
         num_frames: int = 9,
         frame_rate: Fraction = Fraction(24),
         side: int = SIDE,
+        audio: AudioSection | None = None,
         audio_rate_hz: int | None = RATE_HZ,
         **fields: object,
     ) -> Clips:
@@ -183,6 +184,7 @@ def prepare(scans: Path) -> Callable[..., Clips]:
             terms_of(row, request, FACTORS, shape, trained_size=None),
             Manifest(examples, ()),
             scans,
+            audio=audio or AudioSection(),
             audio_rate_hz=audio_rate_hz,
             sound_grid=None if audio_rate_hz is None else GRID,
             frames_factor=FACTORS.frames,

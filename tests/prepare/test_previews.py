@@ -9,7 +9,7 @@ import pytest
 
 from ltx_trainer.artifacts import KEYFRAMES, Footage, Preview, Role, Soundtrack
 from ltx_trainer.conditions import terms_of
-from ltx_trainer.config import Request
+from ltx_trainer.config import AudioSection, Request
 from ltx_trainer.errors import ConfigError, MediaError
 from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.media import read_pictures, read_sound
@@ -42,7 +42,9 @@ def look(scans: Path, tmp_path: Path) -> Look:
         terms = terms_of(row, request, FACTORS, shape, trained_size=None)
         find = lambda source, *, what: tmp_path / source  # noqa: ARG005, E731
         grid = None if audio_rate_hz is None else GRID
-        return prepare_previews(request, row, terms, find, scans, audio_rate_hz=audio_rate_hz, sound_grid=grid)
+        return prepare_previews(
+            request, row, terms, find, scans, audio=AudioSection(), audio_rate_hz=audio_rate_hz, sound_grid=grid
+        )
 
     return run
 
@@ -67,7 +69,9 @@ def test_every_file_is_found_with_the_name_of_its_field(make_image: Make, scans:
     items = [{"prompt": "a fox", "image_url": url} for url in ("https://host/a.png", None, "b.png")]
     request = Request.model_validate({"training_data_url": "data.zip", "validation": items})
     terms = terms_of(i2v, request, FACTORS, ClipShape(9, SIZE, Fraction(24)), trained_size=None)
-    first, second, third = prepare_previews(request, i2v, terms, find, scans, audio_rate_hz=None, sound_grid=None)
+    first, second, third = prepare_previews(
+        request, i2v, terms, find, scans, audio=AudioSection(), audio_rate_hz=None, sound_grid=None
+    )
 
     assert found == [
         ("https://host/a.png", "input.validation.0.image_url"),

@@ -25,6 +25,12 @@ def test_a_recalled_scan_equals_a_fresh_one(make_video: Make, as_example: AsExam
         assert memory.video(source, find_cuts=False) == scan_video(path, find_cuts=False)
         assert memory.audio(source, rate_hz=16000) == scan_audio(path, rate_hz=16000)
     assert len(list(scans.rglob("*.json"))) == 3
+    silent = make_video("b", 48, peak=0.0)
+    for _ in range(2):
+        scan = Scans(scans).audio(as_example(silent).files[Role.TARGET], rate_hz=16000)
+        assert scan == scan_audio(silent, rate_hz=16000)
+        assert scan is not None
+        assert scan.silences
 
 
 def test_the_absence_of_a_track_is_remembered(make_video: Make, as_example: AsExample, scans: Path) -> None:

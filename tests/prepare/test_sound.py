@@ -1,6 +1,7 @@
 """Whether a run has sound, and what of each track is heard."""
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -9,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from ltx_trainer import media
-from ltx_trainer.artifacts import Clips, Example, Role
+from ltx_trainer.artifacts import Clips, Example, Finding, FindingKind, Role
+from ltx_trainer.config import AudioSection
 from ltx_trainer.errors import ConfigError, DatasetError
-from ltx_trainer.media import decode_audio
+from ltx_trainer.media import decode_audio, read_sound
+from ltx_trainer.media.loudness import LoudnessMeter
+from ltx_trainer.prepare.sound import tell_findings
 
 Prepare = Callable[..., Clips]
 Make = Callable[..., Path]
@@ -155,6 +159,82 @@ def test_silence_is_not_made_louder(prepare: Prepare, make_video: Make) -> None:
 
 def test_levels_stay_as_they_are_if_not_normalised(prepare: Prepare, make_video: Make) -> None:
     assert prepare(make_video("a", 9, peak=0.1), audio_normalize=False).clips[0].soundtrack[Role.TARGET].gain == 1.0
+
+
+def levels_of(clips: Clips, rate_hz: int = 16000) -> tuple[float | None, float]:
+    """Measure the sound of the only clip as the model hears it: in LUFS, and its true peak in dBFS."""
+    (clip,) = clips.clips
+    meter = LoudnessMeter(rate_hz)
+    meter.add(read_sound(clip.soundtrack[Role.TARGET], rate_hz))
+    loudness_lufs, true_peak = meter.finish()
+    return loudness_lufs, 20 * math.log10(true_peak)
+
+
+@pytest.mark.parametrize("peak", [0.02, 0.5])
+@pytest.mark.parametrize(("asked", "limit", "heard"), [(-16, -1, -16), (-23, -1, -23), (-10, -14, -14)])
+def test_a_file_is_brought_to_a_loudness_but_not_over_the_true_peak(
+    prepare: Prepare, make_sound: Make, peak: float, asked: float, limit: float, heard: float
+) -> None:
+    audio = AudioSection(normalize="loudness", loudness_lufs=asked, true_peak_dbfs=limit)
+    clips = prepare(make_sound("a", 2, peak), mode="t2a", audio=audio, audio_duration_seconds=2)
+    loudness_lufs, true_peak_dbfs = levels_of(clips)
+    # A sine on both sides is as loud as its peak.
+    assert loudness_lufs == pytest.approx(heard, abs=0.1)
+    assert true_peak_dbfs < limit + 0.05
+    assert clips.findings == ()
+
+
+def test_a_loudness_is_of_no_account_if_levels_are_left(prepare: Prepare, make_video: Make) -> None:
+    audio = AudioSection(normalize="loudness")
+    clips = prepare(make_video("a", 9, peak=0.1), audio=audio, audio_normalize=False)
+    assert clips.clips[0].soundtrack[Role.TARGET].gain == 1.0
+    assert clips.findings == ()
+
+
+@pytest.mark.parametrize(("frames", "peak", "gain"), [(9, 0.1, 10 ** (-1 / 20) / 0.1), (24, 1e-4, 1.0)])
+def test_what_has_no_loudness_is_brought_to_the_peak_if_short_and_left_if_soft(
+    prepare: Prepare, make_video: Make, frames: int, peak: float, gain: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    clips = prepare(make_video("a", frames, peak=peak), audio=AudioSection(normalize="loudness"))
+    assert clips.clips[0].soundtrack[Role.TARGET].gain == pytest.approx(gain, rel=0.05)
+    assert ("The loudness of a.mp4 cannot be measured" in caplog.text) == (peak > 1e-3)
+
+
+def test_flaws_of_sound_are_told_once_a_file_and_kept(
+    prepare: Prepare, make_video: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    silent, loud = make_video("silent", 24, 24, 24, peak=0.0), make_video("loud", 24, peak=1.5)
+    with caplog.at_level(logging.WARNING):
+        clips = prepare(silent, loud, make_video("good", 24, peak=0.5), split_input_duration_threshold=1)
+    assert [(finding.kind, finding.file) for finding in clips.findings] == [
+        (FindingKind.CLIPPED, "loud.mp4"),
+        (FindingKind.SILENT_TRACK, "silent.mp4"),
+    ]
+    assert clips.findings[1].clips == ("silent#scene-001", "silent#scene-002", "silent#scene-003")
+    told = [record.getMessage() for record in caplog.records]
+    assert sorted(told) == sorted(finding.sentence for finding in clips.findings)
+
+
+def test_sound_away_from_its_pictures_is_told(
+    prepare: Prepare, make_video: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scan = media.scan_audio
+
+    def late(path: Path, *, rate_hz: int) -> media.AudioScan | None:
+        found = scan(path, rate_hz=rate_hz)
+        assert found is not None
+        return replace(found, start_seconds=Fraction(1, 5), duration_seconds=Fraction(4, 5))
+
+    monkeypatch.setattr(media, "scan_audio", late)
+    (finding,) = prepare(make_video("a", 24, peak=0.5)).findings
+    assert finding.kind is FindingKind.OFFSET
+    assert "The sound of a.mp4 begins 0.2 s after its pictures." in caplog.text
+
+
+def test_many_findings_are_told_in_few_lines(caplog: pytest.LogCaptureFixture) -> None:
+    tell_findings([Finding(FindingKind.CLIPPED, f"{n}.mp4", f"sentence {n}", {}) for n in range(25)])
+    assert len(caplog.records) == 21
+    assert caplog.records[-1].getMessage() == "Clipped: likewise 5 more files."
 
 
 @pytest.mark.parametrize("mode", ["v2a", "av2av", "a2v"])
