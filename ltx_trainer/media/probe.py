@@ -18,7 +18,7 @@ from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import FrameSize
 from ltx_trainer.media.audio import stereo_chunks
 from ltx_trainer.media.container import audio_stream_of, opened, time_base_of, timed_frames, video_stream_of
-from ltx_trainer.media.cuts import CutFinder
+from ltx_trainer.media.cuts import Cut, CutFinder, CutRule, cut_rule
 from ltx_trainer.media.picture import check_colour, upright_size
 
 # What a header may promise beyond the last frame before the file counts as cut short.
@@ -34,14 +34,14 @@ class VideoScan:
         start_seconds: Time of the first frame on the file's clock.
         duration_seconds: From the first frame's begin to the last frame's end.
         size: Upright, with square pixels.
-        cuts: Times of the first frames of new scenes on the file's clock, the first scene's left out.
+        cuts: Where scenes end and begin on the file's clock, in order.
     """
 
     num_frames: int
     start_seconds: Fraction
     duration_seconds: Fraction
     size: FrameSize
-    cuts: tuple[Fraction, ...]
+    cuts: tuple[Cut, ...]
 
 
 @dataclass(frozen=True)
@@ -63,19 +63,20 @@ class AudioScan:
     peak: float
 
 
-def scan_video(path: Path, *, find_cuts: bool) -> VideoScan:
+def scan_video(path: Path, *, find_cuts: bool, rule: CutRule | None = None) -> VideoScan:
     """Decode a whole video once, to count and time its frames.
 
     Args:
         path: A video.
-        find_cuts: Also look for hard cuts; if not, `cuts` is empty.
+        find_cuts: Also look for cuts; if not, `cuts` is empty.
+        rule: How they are found. None: as `cut_rule` does by default.
 
     Raises:
         MediaError: The file has no video, is damaged, cut short or HDR.
     """
     with opened(path) as container:
         stream = video_stream_of(container, path.name)
-        cut_finder = CutFinder(time_base_of(stream)) if find_cuts else None
+        cut_finder = CutFinder(time_base_of(stream), rule or cut_rule()) if find_cuts else None
         times: list[Fraction] = []
         size = None
         frame = None
