@@ -60,9 +60,9 @@ class DataSection(Section):
     """What is taken of the training data, what may be left out of it, and what is left to look at."""
 
     scene_detector: Literal["transitions", "adaptive", "content", "histogram", "hash", "threshold"] = "transitions"
-    """How the scenes of a video are told apart. transitions: by cuts, dissolves and fades, the frames of which are in no
-    scene; a flash is no cut. The others are those of PySceneDetect: adaptive, content, histogram and hash find cuts,
-    threshold finds fades through black."""
+    """How the scenes of a video are told apart. transitions: by cuts, dissolves and fades, whose frames are in no scene;
+    a flash is no cut. The others are those of PySceneDetect: adaptive, content, histogram and hash find cuts, threshold
+    finds fades through black."""
 
     scene_threshold: Annotated[float, Field(gt=0)] | None = None
     """How much frames differ at a cut: by how many times more than their neighbours (transitions, adaptive), of 255
@@ -70,9 +70,9 @@ class DataSection(Section):
     27, 0.2, 0.35 and 12."""
 
     windows: Literal["first", "spread"] = "first"
-    """What is taken of a video or scene that is longer than a clip. first: its begin, as the hosted service does. spread:
-    as many clips as fit without overlap, spaced evenly; not with `input.auto_scale_input`, which takes all of it as
-    one."""
+    """What is taken of a video or scene that is longer than a clip. first: its begin, as the hosted service does.
+    spread: as many clips as fit without overlap, spaced evenly; not with `input.auto_scale_input`, which takes all of
+    it as one."""
 
     max_left_out: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the media files that may be left out before the run is refused. 1: any number, as the hosted service

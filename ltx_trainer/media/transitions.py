@@ -9,25 +9,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_MEMORY_SECONDS = 2.5
-# A dissolve is looked for in the middle of windows of these lengths, and takes no more than this share of one.
+# Where frames are few, as many as a cut is told late.
+_MEMORY_SECONDS, _MEMORY_FRAMES = 2.5, 8
+# A dissolve is looked for in the middle of windows of these lengths, with a rest of this share before and after.
 _WINDOWS_SECONDS = (0.3, 0.45, 0.7, 1.0, 1.4, 2.4)
-_MOST_OF_WINDOW = 0.6
+_LEAST_REST = 0.18
 # Not every frame of a fast video ends a window.
 _PACE_SECONDS = 1 / 32
 # Blocks along the longer side of a picture.
-_BLOCKS = 16
+_BLOCKS = 32
 # Differences of pictures are root mean squares, of 255; scenes differ by more than this.
 _OTHER_PICTURE = 12.0
 # How evenly they differ all over: 1 where all of the picture changes by the same, and the share of it that changes
 # where the rest stays.
 _ALL_OVER = 0.5
+# What changes in the same time before and after a dissolve, at most, of what changes in it.
+_MOST_AT_REST = 0.6
+# How much of the way one frame of a dissolve may go, and how much faster than on the whole; a cut goes all of it.
+_LONGEST_STEP, _STEEPEST = 0.8, 2.5
 # What frames of a dissolve may lie off the mix of both scenes, of the difference between them.
 _OFF_THE_MIX = 0.45
 # Correlation of two pictures of one scene in whatever light.
 _SAME_SHAPES = 0.8
 # A flash is over within this time, and leaves less than this of the difference that it made.
-_FLASH_SECONDS, _FLASH_LEAVES = 0.3, 0.35
+_FLASH_SECONDS, _FLASH_LEAVES = 0.3, 0.6
 # Contrast of a picture that shows nothing; a fade grows faster than this within that time.
 _BLANK, _FADE_GROWTH, _FADE_SECONDS = 2.0, 1.06, 0.2
 # Dissolves and fades often begin and end slowly: they are taken to be longer by this share at each end.
@@ -88,7 +93,7 @@ class TransitionFinder:
         look = _look_of(picture)
         frame = _Frame(ticks, ticks * self._time_base, look.ravel(), float(np.sqrt(look.var(axis=(0, 1)).mean())))
         self._memory.append(frame)
-        while frame.seconds - self._memory[0].seconds > _MEMORY_SECONDS:
+        while len(self._memory) > _MEMORY_FRAMES and frame.seconds - self._memory[0].seconds > _MEMORY_SECONDS:
             self._memory.popleft()
         self._settle_jumps(frame)
         self._follow_fade(frame)
@@ -105,7 +110,7 @@ class TransitionFinder:
         before, after = frames[index - 1], frames[index]
         change = _difference(before, after)
         early = [frame for frame in frames[:index] if after.seconds - frame.seconds <= _FLASH_SECONDS]
-        if any(_difference(frame, after) < _FLASH_LEAVES * change for frame in early):
+        if any(_is_back(frame, after, change) for frame in early):
             return
         self._jumps.append(_Jump(before, after, change))
         for frame in frames[index + 1 :]:
@@ -126,7 +131,7 @@ class TransitionFinder:
         for jump in self._jumps:
             if frame.seconds - jump.after.seconds > _FLASH_SECONDS:
                 self._spans.append((jump.after.ticks, jump.after.ticks))
-            elif _difference(jump.before, frame) >= _FLASH_LEAVES * jump.change:
+            elif not _is_back(jump.before, frame, jump.change):
                 waiting.append(jump)
         self._jumps = waiting
 
@@ -184,8 +189,7 @@ def _mix(frames: Sequence[_Frame]) -> tuple[int, int] | None:
     if ramp is None:
         return None
     begin, end = ramp
-    length = times[-1] - times[0]
-    if abs((begin + end) / 2 - (times[0] + times[-1]) / 2) > length / 6 or end - begin > _MOST_OF_WINDOW * length:
+    if min(begin - times[0], times[-1] - end) < _LEAST_REST * (times[-1] - times[0]):
         return None
     first = int(np.searchsorted(times, begin, "right")) - 1
     last = int(np.searchsorted(times, end, "left"))
@@ -194,8 +198,15 @@ def _mix(frames: Sequence[_Frame]) -> tuple[int, int] | None:
     before, after = frames[first], frames[last]
     if not _is_other(before, after) or _is_alike(before, after):
         return None
+    # A camera on its way changes as much before and after.
+    early = _first_from(frames, before.seconds - (end - begin))
+    late = _last_until(frames, after.seconds + (end - begin))
+    if max(_difference(early, before), _difference(after, late)) > _MOST_AT_REST * _difference(before, after):
+        return None
     shares, off = _shares(looks[first : last + 1])
-    if np.abs(np.diff(shares)).max() > 0.8 or off.max() > _OFF_THE_MIX:
+    steps = np.abs(np.diff(shares))
+    steepest = float((steps / np.maximum(np.diff(times[first : last + 1]), 1e-6)).max()) * (end - begin)
+    if steps.max() > _LONGEST_STEP or steepest > _STEEPEST or off.max() > _OFF_THE_MIX:
         return None
     pad = (end - begin) * _LONGER
     return _last_until(frames, begin - pad).ticks, _first_from(frames, end + pad).ticks
@@ -280,4 +291,10 @@ def _is_flash(fade: _Fade, risen: _Frame) -> bool:
     """Tell whether the old picture is back at once."""
     if fade.before is None or risen.seconds - fade.begin.seconds > _FLASH_SECONDS:
         return False
-    return _difference(fade.before, risen) < _FLASH_LEAVES * _difference(fade.before, fade.blank)
+    return _is_back(fade.before, risen, _difference(fade.before, fade.blank))
+
+
+def _is_back(before: _Frame, after: _Frame, change: float) -> bool:
+    """Tell whether a picture is there again after a change."""
+    left = _difference(before, after)
+    return left < _FLASH_LEAVES * change and (left < _OTHER_PICTURE or _is_alike(before, after))
