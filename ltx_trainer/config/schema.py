@@ -60,9 +60,9 @@ class DataSection(Section):
     """What is taken of the training data, what may be left out of it, and what is left to look at."""
 
     scene_detector: Literal["transitions", "adaptive", "content", "histogram", "hash", "threshold"] = "transitions"
-    """How the scenes of a video are told apart. transitions: by cuts, dissolves and fades, whose frames are in no scene;
-    a flash is no cut. The others are those of PySceneDetect: adaptive, content, histogram and hash find cuts, threshold
-    finds fades through black."""
+    """How the scenes of a video are told apart. transitions: by cuts, dissolves and fades, whose frames are in no
+    scene; a flash is no cut. The others are those of PySceneDetect: adaptive, content, histogram and hash find cuts,
+    threshold finds fades through black."""
 
     scene_threshold: Annotated[float, Field(gt=0)] | None = None
     """How much frames differ at a cut: by how many times more than their neighbours (transitions, adaptive), of 255

@@ -14,8 +14,8 @@ _MEMORY_SECONDS, _MEMORY_FRAMES = 2.5, 8
 # A dissolve is looked for in the middle of windows of these lengths, with a rest of this share before and after.
 _WINDOWS_SECONDS = (0.3, 0.45, 0.7, 1.0, 1.4, 2.4)
 _LEAST_REST = 0.18
-# Not every frame of a fast video ends a window.
-_PACE_SECONDS = 1 / 32
+# Not every frame ends a window: so many of them, more or less, in the length of one.
+_PACE = 20
 # Blocks along the longer side of a picture.
 _BLOCKS = 32
 # Differences of pictures are root mean squares, of 255; scenes differ by more than this.
@@ -81,7 +81,7 @@ class TransitionFinder:
         self._mixes: list[tuple[float, tuple[int, int]]] = []
         self._jumps: list[_Jump] = []
         self._fade: _Fade | None = None
-        self._paced_seconds = -1.0
+        self._looked_seconds = dict.fromkeys(_WINDOWS_SECONDS, 0.0)
 
     def feed(self, ticks: int, picture: np.ndarray) -> None:
         """Take the next frame.
@@ -97,9 +97,7 @@ class TransitionFinder:
             self._memory.popleft()
         self._settle_jumps(frame)
         self._follow_fade(frame)
-        if frame.seconds - self._paced_seconds >= _PACE_SECONDS:
-            self._paced_seconds = frame.seconds
-            self._find_mixes()
+        self._find_mixes()
 
     def jump(self, ticks: int) -> None:
         """Take it that the frame at `ticks`, one of the last, differs much from the one before."""
@@ -173,6 +171,9 @@ class TransitionFinder:
         for window in _WINDOWS_SECONDS:
             if newest.seconds - self._memory[0].seconds < window:
                 return
+            if newest.seconds - self._looked_seconds[window] < window / _PACE:
+                continue
+            self._looked_seconds[window] = newest.seconds
             frames = [frame for frame in self._memory if newest.seconds - frame.seconds <= window * 1.001]
             if len(frames) > 2 and _difference(frames[0], newest) >= _OTHER_PICTURE:
                 mix = _mix(frames)
@@ -184,8 +185,8 @@ def _mix(frames: Sequence[_Frame]) -> tuple[int, int] | None:
     """Find the dissolve in the middle of a window: where it begins, and the first frame after it, in ticks."""
     times = np.array([frame.seconds for frame in frames])
     looks = np.stack([frame.look for frame in frames])
-    shares, _ = _shares(looks)
-    ramp = _ramp(times, shares)
+    change = looks[-1] - looks[0]
+    ramp = _ramp(times, (looks @ change - looks[0] @ change) / (change @ change))
     if ramp is None:
         return None
     begin, end = ramp
@@ -256,8 +257,10 @@ def _look_of(picture: np.ndarray) -> np.ndarray:
     block = max(1, max(picture.shape[:2]) // _BLOCKS)
     high, wide = (min(block, size) for size in picture.shape[:2])
     rows, columns = picture.shape[0] // high, picture.shape[1] // wide
-    blocks = picture[: rows * high, : columns * wide].reshape(rows, high, columns, wide, 3)
-    return blocks.mean(axis=(1, 3), dtype=np.float32)
+    # Whole rows first: they lie together.
+    sums = picture[: rows * high].reshape(rows, high, -1).sum(axis=1, dtype=np.uint32)
+    sums = sums[:, : columns * wide * 3].reshape(rows, columns, wide, 3).sum(axis=2, dtype=np.float32)
+    return sums / (high * wide)
 
 
 def _last_until(frames: Sequence[_Frame], seconds: float) -> _Frame:

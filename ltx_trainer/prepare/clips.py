@@ -100,8 +100,8 @@ def _check_names(takes: Sequence[Take]) -> None:
     name, count = Counter(take.name for take in takes).most_common(1)[0] if takes else ("", 0)
     if count > 1:
         raise DatasetError(
-            f"{count} clips are named {name!r}: a file is named like a scene, a window or a part of another. Rename the "
-            "file."
+            f"{count} clips are named {name!r}: a file is named like a scene, a window or a part of another. Rename "
+            "the file."
         )
 
 

@@ -149,7 +149,7 @@ class _Cut:
     beside: Mapping[Role, Seen]
 
     def fit(self, span: _Span) -> list[Take | LeftOut]:
-        """Take the whole span if it is scaled in time, else its first frames or all its windows, if there are enough."""
+        """Take the whole span if it is scaled in time, else its first frames or all its windows, if any fit."""
         cutting, shape = self.cutting, self.shape
         own_frames = self._own_frames(span)
         if cutting.request.auto_scale_input:
