@@ -180,7 +180,7 @@ class Clip:
     """One training example, cut to what the model sees and hears.
 
     Attributes:
-        name: The example's name, with the scene's number where a video was split.
+        name: The example's name, with the number of the scene, window or part where a file gives several.
         caption: What the model reads, trigger phrase included.
         footage: Pictures by role: the target; what is given beside it, masks too. Empty in a mode without video.
         soundtrack: Sound by role: the target, and the reference. Empty in a silent run.

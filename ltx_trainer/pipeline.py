@@ -181,6 +181,7 @@ def look(settings: Settings, space: Space, console: Console | None = None) -> Pl
             audio_rate_hz=audio_rate_hz,
             sound_grid=sound_grid,
             frames_factor=math.lcm(REQUEST_FRAMES_FACTOR, facts.factors.frames),
+            data=settings.data,
             captions_follow=settings.captions.auto,
         )
     previews = settle_previews(previews, mode, with_audio=clips.with_audio)

@@ -65,7 +65,22 @@ class LoraSection(Section):
 
 
 class DataSection(Section):
-    """What may be left out of the training data, and what is left to look at."""
+    """What is taken of the training data, what may be left out of it, and what is left to look at."""
+
+    scene_detector: Literal["transitions", "adaptive", "content", "histogram", "hash", "threshold"] = "transitions"
+    """How the scenes of a video are told apart. transitions: by cuts, dissolves and fades, whose frames are in no
+    scene; a flash is no cut. The others are those of PySceneDetect: adaptive, content, histogram and hash find cuts,
+    threshold finds fades through black."""
+
+    scene_threshold: Annotated[float, Field(gt=0)] | None = None
+    """How much frames differ at a cut: by how many times more than their neighbours (transitions, adaptive), of 255
+    (content), or of 1 (histogram, hash); of threshold, the brightness, of 255, under which a picture is black. None: 3,
+    27, 0.2, 0.35 and 12."""
+
+    windows: Literal["first", "spread"] = "first"
+    """What is taken of a video or scene that is longer than a clip. first: its begin, as the hosted service does.
+    spread: as many clips as fit without overlap, spaced evenly; not with `input.auto_scale_input`, which takes all of
+    it as one."""
 
     max_left_out: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the media files that may be left out before the run is refused. 1: any number, as the hosted service
@@ -403,6 +418,7 @@ class Settings(Section):
                 f"optimizer.warmup_steps {self.optimizer.warmup_steps} must be less than "
                 f"input.number_of_steps {self.input.number_of_steps}"
             )
+        self._check_scenes()
         self._check_optimizer()
         if self.captions.auto and not self.mode.has_video:
             raise ValueError(
@@ -410,6 +426,20 @@ class Settings(Section):
                 "the files, or set captions.auto: false"
             )
         return self
+
+    def _check_scenes(self) -> None:
+        detector, threshold = self.data.scene_detector, self.data.scene_threshold
+        most = {"histogram": 1, "hash": 1, "content": 255, "threshold": 255}.get(detector)
+        if threshold is not None and most is not None and threshold > most:
+            raise ValueError(
+                f"data.scene_threshold {threshold:g} is more than {most}, the most that {detector} compares with; null "
+                "works"
+            )
+        if self.data.windows == "spread" and self.input.auto_scale_input:
+            raise ValueError(
+                "data.windows spread and input.auto_scale_input exclude each other, since a video that is scaled in "
+                "time is taken whole; first works"
+            )
 
     def _check_optimizer(self) -> None:
         name, schedule = self.optimizer.name, self.optimizer.schedule

@@ -1,6 +1,7 @@
 """The room that knows FFmpeg: media files to arrays and facts, and arrays to media files."""
 
 from ltx_trainer.media.audio import decode_audio, fit_audio
+from ltx_trainer.media.cuts import THRESHOLDS, Cut, CutRule, cut_rule
 from ltx_trainer.media.decode import decode_frames
 from ltx_trainer.media.encode import recompress_still, write_audio, write_exact_audio, write_video
 from ltx_trainer.media.images import decode_image, scan_image, write_image
@@ -10,8 +11,12 @@ from ltx_trainer.media.source import read_mask, read_pictures, read_sound
 from ltx_trainer.media.stretch import stretch_audio
 
 __all__ = [
+    "THRESHOLDS",
     "AudioScan",
+    "Cut",
+    "CutRule",
     "VideoScan",
+    "cut_rule",
     "decode_audio",
     "decode_frames",
     "decode_image",

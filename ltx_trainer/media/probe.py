@@ -19,7 +19,7 @@ from ltx_trainer.geometry import FrameSize
 from ltx_trainer.media.audio import SoundChunk, stereo_chunks
 from ltx_trainer.media.colour import check_colour
 from ltx_trainer.media.container import audio_stream_of, declared_seconds, opened, tell_choice, timed_frames
-from ltx_trainer.media.cuts import CutFinder
+from ltx_trainer.media.cuts import Cut, CutFinder, CutRule, cut_rule
 from ltx_trainer.media.flaws import SILENT, ClippingCounter, SilenceFinder
 from ltx_trainer.media.loudness import BLOCK_SECONDS, LoudnessMeter
 from ltx_trainer.media.picture import upright_size
@@ -38,14 +38,14 @@ class VideoScan:
         start_seconds: Time of the first frame on the file's clock.
         duration_seconds: From the first frame's begin to the last frame's end.
         size: Upright, with square pixels.
-        cuts: Times of the first frames of new scenes on the file's clock, the first scene's left out.
+        cuts: Where scenes end and begin on the file's clock, in order.
     """
 
     num_frames: int
     start_seconds: Fraction
     duration_seconds: Fraction
     size: FrameSize
-    cuts: tuple[Fraction, ...]
+    cuts: tuple[Cut, ...]
 
 
 @dataclass(frozen=True)
@@ -90,19 +90,20 @@ class AudioScan:
         return self.loudness_lufs is None and self.duration_seconds < BLOCK_SECONDS + Fraction(1, 100)
 
 
-def scan_video(path: Path, *, find_cuts: bool) -> VideoScan:
+def scan_video(path: Path, *, find_cuts: bool, rule: CutRule | None = None) -> VideoScan:
     """Decode a whole video once, to count and time its frames. Of several tracks, the one that is taken is told.
 
     Args:
         path: A video.
-        find_cuts: Also look for hard cuts; if not, `cuts` is empty.
+        find_cuts: Also look for cuts; if not, `cuts` is empty.
+        rule: How they are found. None: as `cut_rule` does by default.
 
     Raises:
         MediaError: The file has no video, is damaged or cut short, or its colours are not known here.
     """
     with opened_video(path) as video:
         video.tell_choice()
-        cut_finder = CutFinder(video.time_base) if find_cuts else None
+        cut_finder = CutFinder(video.time_base, rule or cut_rule()) if find_cuts else None
         times: list[Fraction] = []
         size = None
         frame = None

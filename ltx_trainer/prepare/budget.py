@@ -73,12 +73,12 @@ def _files_of(example: Example) -> set[str]:
 
 
 def _reason_for(example: Example, left_out: Sequence[LeftOut]) -> LeftOut:
-    """Give the reason for an example, or for the first of its scenes or parts."""
-    pieces = (f"{example.name}#scene-", f"{example.name}#part-")
+    """Give the reason for an example, or for the first of its scenes, windows or parts."""
+    pieces = tuple(f"{example.name}#{kind}-" for kind in ("scene", "window", "part"))
     found = [item for item in left_out if item.name == example.name or item.name.startswith(pieces)]
     if not found:
         return LeftOut(example.name, "is left out")
-    kind = "parts" if "#part-" in found[0].name.removeprefix(example.name) else "scenes"
+    kind = found[0].name.removeprefix(example.name).rpartition("#")[2].partition("-")[0] + "s"
     pieces_told = f" (and so on for {len(found)} {kind})" if len(found) > 1 else ""
     return LeftOut(found[0].name, f"{found[0].reason}{pieces_told}")
 

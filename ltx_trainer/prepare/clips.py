@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ltx_trainer.artifacts import Clip, Clips, LeftOut, Manifest
 from ltx_trainer.conditions import Terms
-from ltx_trainer.config import AudioSection, Request
+from ltx_trainer.config import AudioSection, DataSection, Request
 from ltx_trainer.errors import DatasetError
 from ltx_trainer.geometry import SoundGrid
+from ltx_trainer.media import cut_rule
 from ltx_trainer.modes import Mode
 from ltx_trainer.prepare.cutting import Cutting, Take, cut_example
 from ltx_trainer.prepare.scans import Scans
@@ -32,6 +33,7 @@ def prepare_clips(
     audio_rate_hz: int | None,
     sound_grid: SoundGrid | None,
     frames_factor: int,
+    data: DataSection,
     captions_follow: bool = False,
 ) -> Clips:
     """Decide the exact span of every clip and its caption, in the order of names.
@@ -49,6 +51,7 @@ def prepare_clips(
         audio_rate_hz: Sample rate of the model; None if it has no sound.
         sound_grid: Its tokens; None if it has no sound.
         frames_factor: Pixel frames of one latent frame, by which too short a clip is told what length it would do for.
+        data: Says how cuts are found, and how many windows are taken.
         captions_follow: Whether a model will write the captions that lack.
 
     Raises:
@@ -58,7 +61,8 @@ def prepare_clips(
     """
     check_model(mode, audio_rate_hz)
     _tell_of_unused_rate(request, mode, terms)
-    scans, cutting = Scans(folder), Cutting(request, terms, frames_factor, audio_rate_hz, sound_grid)
+    scans = Scans(folder, cut_rule(data.scene_detector, data.scene_threshold))
+    cutting = Cutting(request, terms, frames_factor, audio_rate_hz, sound_grid, spread=data.windows == "spread")
     examples = sorted(manifest.examples, key=lambda example: example.name)
     cut = [item for example in examples for item in cut_example(cutting, example, scans)]
     takes = [item for item in cut if isinstance(item, Take)]
@@ -98,11 +102,12 @@ def _tell_of_unused_rate(request: Request, mode: Mode, terms: Terms) -> None:
 
 
 def _check_names(takes: Sequence[Take]) -> None:
-    """Refuse two clips of one name, which a file called like another one's scene or part makes."""
+    """Refuse two clips of one name, which a file called like another one's scene, window or part makes."""
     name, count = Counter(take.name for take in takes).most_common(1)[0] if takes else ("", 0)
     if count > 1:
         raise DatasetError(
-            f"{count} clips are named {name!r}: a file is named like a scene or a part of another. Rename the file."
+            f"{count} clips are named {name!r}: a file is named like a scene, a window or a part of another. Rename "
+            "the file."
         )
 
 

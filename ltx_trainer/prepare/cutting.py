@@ -1,9 +1,8 @@
-"""Which span of a source becomes which clip: scenes, and the frames that fit."""
+"""Which spans of a source become clips: scenes, and the windows in them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
 
 from ltx_trainer.artifacts import Example, Footage, LeftOut, MediaKind, Range, Role
 from ltx_trainer.conditions import Terms
@@ -19,13 +18,16 @@ from ltx_trainer.prepare.scans import Scans
 MIN_FRAMES_TO_SCALE = 2
 """One frame has no motion to stretch."""
 
+SHORTEST_SCENE_SECONDS = Fraction(3, 5)
+"""What is shorter between two cuts is no scene: PySceneDetect's default of 15 frames at 25 fps."""
+
 
 @dataclass(frozen=True)
 class Take:
     """The span of one future clip.
 
     Attributes:
-        name: The example's name, with the number of the scene or part where a file was split.
+        name: The example's name, with the number of the scene, window or part where a file gives several.
         example: Where it comes from.
         footage: Its pictures by role; empty in a mode without video.
         begins: Where the span begins, on the own clock of each video of the example.
@@ -61,6 +63,7 @@ class Cutting:
         frames_factor: Pixel frames of one latent frame; lengths are `factor * k + 1`.
         audio_rate_hz: Sample rate of the model; None if it has no sound.
         sound_grid: Its tokens; None if it has no sound.
+        spread: Whether as many windows as fit are taken, and not the first only.
     """
 
     request: Request
@@ -68,6 +71,7 @@ class Cutting:
     frames_factor: int
     audio_rate_hz: int | None
     sound_grid: SoundGrid | None
+    spread: bool
 
 
 def cut_example(cutting: Cutting, example: Example, scans: Scans) -> list[Take | LeftOut]:
@@ -88,7 +92,14 @@ def cut_example(cutting: Cutting, example: Example, scans: Scans) -> list[Take |
     except MediaError as error:
         return [LeftOut(example.name, str(error))]
     cut = _Cut(cutting, cutting.terms.shape, example, scan, beside)
-    return [cut.fit(span) for span in _scenes(cutting.request, example.name, scan)]
+    scenes = _scenes(cutting.request, example.name, scan)
+    if not scenes:
+        reason = (
+            f"has no {told(SHORTEST_SCENE_SECONDS)} s between its cuts and fades; split_input_into_scenes: false would "
+            "take it as it is"
+        )
+        return [LeftOut(example.name, reason)]
+    return [item for scene in scenes for item in cut.fit(scene)]
 
 
 def _still(example: Example, shape: ClipShape) -> Take:
@@ -106,15 +117,25 @@ class _Span:
 
 
 def _scenes(request: Request, name: str, scan: VideoScan) -> list[_Span]:
-    """Split a long video at its cuts; a short one, or one without cuts, is one span of its own name."""
+    """Split a long video at its cuts, without what lies between two scenes; one scene has the video's own name.
+
+    A short video is one span.
+    """
     long = scan.duration_seconds > request.split_input_duration_threshold
     if not (request.split_input_into_scenes and long and scan.cuts):
         return [_Span(name, scan.start_seconds, scan.duration_seconds)]
-    edges = (scan.start_seconds, *scan.cuts, scan.start_seconds + scan.duration_seconds)
-    return [
-        _Span(f"{name}#scene-{number:03d}", start, end - start)
-        for number, (start, end) in enumerate(pairwise(edges), start=1)
-    ]
+    begins = (scan.start_seconds, *(cut.start_seconds for cut in scan.cuts))
+    ends = (*(cut.end_seconds for cut in scan.cuts), scan.start_seconds + scan.duration_seconds)
+    lengths = [(begin, end - begin) for begin, end in zip(begins, ends, strict=True)]
+    scenes = [(begin, length) for begin, length in lengths if length >= SHORTEST_SCENE_SECONDS]
+    names = [f"{name}#scene-{number:03d}" for number in range(1, len(scenes) + 1)] if len(scenes) > 1 else [name]
+    return [_Span(own, *scene) for own, scene in zip(names, scenes, strict=False)]
+
+
+def _spaced(total: Fraction, size: Fraction, count: int) -> list[Fraction]:
+    """Give where `count` spans begin that do not overlap, the first at the begin of `total`, the last at its end."""
+    free = max(Fraction(0), total - count * size) / max(1, count - 1)
+    return [index * (size + free) for index in range(count)]
 
 
 @dataclass(frozen=True)
@@ -127,21 +148,36 @@ class _Cut:
     scan: VideoScan
     beside: Mapping[Role, Seen]
 
-    def fit(self, span: _Span) -> Take | LeftOut:
-        """Take the whole span if it is scaled in time, else its first frames, if there are enough."""
+    def fit(self, span: _Span) -> list[Take | LeftOut]:
+        """Take the whole span if it is scaled in time, else its first frames or all its windows, if any fit."""
         cutting, shape = self.cutting, self.shape
         own_frames = self._own_frames(span)
         if cutting.request.auto_scale_input:
             if own_frames < MIN_FRAMES_TO_SCALE:
                 found = counted(own_frames, "frame")
                 reason = f"has {found} of its own, {MIN_FRAMES_TO_SCALE} are needed to scale it in time"
-                return LeftOut(span.name, reason)
-            return self._take(span, self._common_seconds(span))
+                return [LeftOut(span.name, reason)]
+            return [self._take(span, self._common_seconds(span))]
         num_frames = num_frames_within(span.duration_seconds, shape.frame_rate)
         if num_frames < shape.num_frames:
             reason = f"has {counted(num_frames, 'frame')} at {shape.frame_rate} fps, {shape.num_frames} are needed"
-            return LeftOut(span.name, reason + _remedy(cutting, num_frames, own_frames))
-        return self._take(span, shape.duration_seconds)
+            return [LeftOut(span.name, reason + _remedy(cutting, num_frames, own_frames))]
+        return [self._take(window, shape.duration_seconds) for window in self._windows(span, num_frames)]
+
+    def _windows(self, span: _Span, num_frames: int) -> list[_Span]:
+        """Give the windows of a span of so many frames: its own begin, or begins that are spread over it.
+
+        They begin at whole frames of the rate asked for, which are the source's own where it has that rate.
+        """
+        count = num_frames // self.shape.num_frames if self.cutting.spread else 1
+        if count == 1:
+            return [span]
+        starts = _spaced(Fraction(num_frames), Fraction(self.shape.num_frames), count)
+        begins = [span.start_seconds + start // 1 / self.shape.frame_rate for start in starts]
+        return [
+            _Span(f"{span.name}#window-{number:03d}", begin, self.shape.duration_seconds)
+            for number, begin in enumerate(begins, start=1)
+        ]
 
     def _take(self, span: _Span, span_seconds: Fraction) -> Take | LeftOut:
         """Cut every file of the example alike."""
@@ -189,7 +225,7 @@ def _remedy(cutting: Cutting, num_frames: int, own_frames: int) -> str:
 
 
 def _cut_sound(cutting: Cutting, example: Example, scans: Scans) -> list[Take | LeftOut]:
-    """Take the whole sound if it is scaled in time, else its begin, or all whole parts of a long one."""
+    """Take the whole sound if it is scaled in time, else its begin, all whole parts of a long one, or all windows."""
     request, duration = cutting.request, cutting.terms.duration_seconds
     source = example.files[Role.TARGET]
     assert cutting.audio_rate_hz is not None, "a mode without video needs a model with sound"
@@ -204,11 +240,14 @@ def _cut_sound(cutting: Cutting, example: Example, scans: Scans) -> list[Take | 
         reason = f"lasts {told(scan.duration_seconds)} s, {told(duration)} s are needed"
         return [LeftOut(example.name, reason + _remedy_of_sound(cutting, scan.duration_seconds))]
     long = scan.duration_seconds > request.split_input_duration_threshold
-    if not (request.split_input_into_scenes and long and num_parts > 1):
+    split = request.split_input_into_scenes and long
+    if num_parts == 1 or not (cutting.spread or split):
         return [_part(cutting, example, example.name, Fraction(0), duration)]
+    # Parts follow each other; windows are spread.
+    kind, total = ("window", scan.duration_seconds) if cutting.spread else ("part", num_parts * duration)
     return [
-        _part(cutting, example, f"{example.name}#part-{number + 1:03d}", number * duration, duration)
-        for number in range(num_parts)
+        _part(cutting, example, f"{example.name}#{kind}-{number:03d}", offset, duration)
+        for number, offset in enumerate(_spaced(total, duration, num_parts), start=1)
     ]
 
 

@@ -9,7 +9,7 @@ from ltx_trainer import media
 from ltx_trainer.artifacts import SourceFile
 from ltx_trainer.atomic import write_text
 from ltx_trainer.geometry import FrameSize
-from ltx_trainer.media import AudioScan, VideoScan
+from ltx_trainer.media import AudioScan, Cut, CutRule, VideoScan, cut_rule
 
 SCANNING = 2
 """Raised whenever scanning says something else about the same bytes."""
@@ -20,9 +20,11 @@ class Scans:
 
     Args:
         folder: Where they lie, shared by all runs.
+        rule: How cuts are found. None: as `media.cut_rule` does by default.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rule: CutRule | None = None) -> None:
+        self._rule = rule or cut_rule()
         self._folder = folder / f"v{SCANNING}"
         self._videos: dict[str, VideoScan] = {}
 
@@ -32,11 +34,11 @@ class Scans:
         Raises:
             MediaError: As `media.scan_video`.
         """
-        note = self._note(source, "video-cuts" if find_cuts else "video")
+        note = self._note(source, f"video-cuts-{self._rule}" if find_cuts else "video")
         if note.is_file():
             scan = _video_of(json.loads(note.read_text("utf-8")))
         else:
-            scan = media.scan_video(source.path, find_cuts=find_cuts)
+            scan = media.scan_video(source.path, find_cuts=find_cuts, rule=self._rule)
             _write(note, _facts_of_video(scan))
         self._videos[source.sha256] = scan
         return scan
@@ -85,7 +87,7 @@ def _facts_of_video(scan: VideoScan) -> dict[str, object]:
         "start_seconds": str(scan.start_seconds),
         "duration_seconds": str(scan.duration_seconds),
         "size": [scan.size.width, scan.size.height],
-        "cuts": [str(cut) for cut in scan.cuts],
+        "cuts": [[str(cut.end_seconds), str(cut.start_seconds)] for cut in scan.cuts],
     }
 
 
@@ -95,7 +97,7 @@ def _video_of(facts: Mapping) -> VideoScan:
         start_seconds=Fraction(facts["start_seconds"]),
         duration_seconds=Fraction(facts["duration_seconds"]),
         size=FrameSize(*facts["size"]),
-        cuts=tuple(Fraction(cut) for cut in facts["cuts"]),
+        cuts=tuple(Cut(Fraction(end), Fraction(start)) for end, start in facts["cuts"]),
     )
 
 

@@ -112,6 +112,7 @@ def test_an_aspect_ratio_without_quotes_is_not_a_sexagesimal_number(config: Path
         ("training.audio_loss_weight=0", r"training\.audio_loss_weight = 0: Input should be greater than 0"),
         ("optimizer.name=prodigy", r"input\.learning_rate .* is a factor on the rate that prodigy finds; 1 works"),
         ("data.incomplete=maybe", r"Input should be 'refuse' or 'skip'"),
+        ("data={scene_detector: hash, scene_threshold: 27}", r"scene_threshold 27 is more than 1, the most that hash"),
         ("input.validation=[{prompt: a, image_url: b.png}]", r"image_url has no meaning in t2v"),
         ("input.validation=[{promt: a}]", r"Did you mean input\.validation\.0\.prompt\?"),
         ("endpoint.name=x", r"endpoint is a value, not a section"),
@@ -180,3 +181,9 @@ def test_a_hosted_body_keeps_the_hosted_leniency_unless_the_file_says_otherwise(
 def test_an_average_beside_schedule_free_is_refused(config: Path) -> None:
     with pytest.raises(ConfigError, match=r"ema_decay and optimizer\.name schedule_free exclude each other"):
         load_settings(config, overrides=["optimizer.name=schedule_free", "training.ema_decay=0.9"])
+
+
+def test_windows_are_not_spread_over_what_is_scaled_in_time(config: Path) -> None:
+    both = ["data.windows=spread", "input.auto_scale_input=true"]
+    with pytest.raises(ConfigError, match=r"data\.windows spread and input\.auto_scale_input exclude .*; first works"):
+        load_settings(config, overrides=both)

@@ -10,7 +10,7 @@ import pytest
 
 from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import FrameSize
-from ltx_trainer.media import scan_audio, scan_video
+from ltx_trainer.media import Cut, scan_audio, scan_video
 
 if TYPE_CHECKING:
     from tests.media.conftest import Studio
@@ -57,7 +57,7 @@ def test_cuts_are_found_at_the_first_frame_of_a_scene(studio: "Studio", scenes: 
     rate = Fraction(30000, 1001)
     scan = scan_video(studio.write("clip.mp4", studio.pictures(scenes, rate=rate)), find_cuts=True)
 
-    assert scan.cuts == (24 / rate, 54 / rate)
+    assert scan.cuts == (Cut(24 / rate, 24 / rate), Cut(54 / rate, 54 / rate))
 
 
 def test_cuts_are_found_by_time_at_a_variable_rate(studio: "Studio", scenes: np.ndarray) -> None:
@@ -67,7 +67,8 @@ def test_cuts_are_found_by_time_at_a_variable_rate(studio: "Studio", scenes: np.
     scan = scan_video(studio.write("clip.mkv", clip), find_cuts=True)
 
     assert scan.start_seconds == Fraction(1, 2)
-    assert scan.cuts == (Fraction(ticks[24], 1000), Fraction(ticks[54], 1000))
+    first, second = Fraction(ticks[24], 1000), Fraction(ticks[54], 1000)
+    assert scan.cuts == (Cut(first, first), Cut(second, second))
 
 
 def test_one_scene_has_no_cuts(studio: "Studio", scenes: np.ndarray) -> None:

@@ -166,7 +166,8 @@ def test_pq_is_that_of_the_paper() -> None:
 
 def test_hdr_as_telephones_store_it_is_read_at_another_size(tmp_path: Path) -> None:
     tags = Tags("yuv420p10le", BT2020, curve=HLG, gamut=WIDE)
-    quiet = {"x265-params": "log-level=none", "crf": "4"}
+    # Of a single frame with reordering, the packet sometimes comes with side data that the muxer does not take.
+    quiet = {"x265-params": "log-level=none:bframes=0", "crf": "4"}
     path = tags.write(tmp_path / "hlg.mp4", np.full((4, 3), 0.75), "libx265", **quiet)
 
     assert scan_video(path, find_cuts=True).size == FrameSize(64, 32)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ltx_trainer.artifacts import Clips, Example, Footage, Manifest, Role, SourceFile
 from ltx_trainer.conditions import terms_of
-from ltx_trainer.config import AudioSection, Request
+from ltx_trainer.config import AudioSection, DataSection, Request
 from ltx_trainer.geometry import ClipShape, FrameSize, ScaleFactors, SoundGrid, midpoint_times
 from ltx_trainer.media import write_audio, write_video
 from ltx_trainer.modes import KINDS, MODES, Mode
@@ -172,6 +172,7 @@ def prepare(scans: Path) -> Callable[..., Clips]:
         side: int = SIDE,
         audio: AudioSection | None = None,
         audio_rate_hz: int | None = RATE_HZ,
+        data: DataSection | None = None,
         **fields: object,
     ) -> Clips:
         request = Request.model_validate({"training_data_url": "data.zip", **fields})
@@ -188,6 +189,7 @@ def prepare(scans: Path) -> Callable[..., Clips]:
             audio_rate_hz=audio_rate_hz,
             sound_grid=None if audio_rate_hz is None else GRID,
             frames_factor=FACTORS.frames,
+            data=data or DataSection(),
         )
 
     return run

@@ -7,14 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ltx_trainer.artifacts import Clips, Footage, LeftOut, Role
+from ltx_trainer.artifacts import Clips, Example, Footage, LeftOut, Role
+from ltx_trainer.config import DataSection
 from ltx_trainer.errors import DatasetError
 from ltx_trainer.geometry import ClipShape, FrameSize, midpoint_times
 from ltx_trainer.media import decode_frames
+from tests.media.conftest import Pictures, Studio
+from tests.prepare.conftest import read_numbers
 
 Prepare = Callable[..., Clips]
 Make = Callable[..., Path]
+AsExample = Callable[..., Example]
 
+SPREAD = DataSection(windows="spread")
 SHAPE = ClipShape(9, FrameSize(32, 32), Fraction(24))
 
 
@@ -177,3 +182,99 @@ def test_a_file_that_is_named_like_a_scene_of_another_is_refused(prepare: Prepar
     paths = make_video("a", 24, 24), make_video("a#scene-002", 9)
     with pytest.raises(DatasetError, match="2 clips are named 'a#scene-002'"):
         prepare(*paths, split_input_duration_threshold=1)
+
+
+@pytest.fixture(scope="module")
+def film() -> np.ndarray:
+    """Draw 5 scenes of a moving pattern in one colour each; a cut, a dissolve, a fade and a blended cut join them."""
+    generator = np.random.default_rng(0)
+    scenes = []
+    for colour in (0, 1, 2, 0, 1):
+        coarse = generator.integers(40, 220, (4, 4))
+        pattern = np.repeat(np.repeat(coarse, 16, axis=0), 16, axis=1)
+        pixels = np.zeros((48, 64, 64, 3))
+        for index in range(48):
+            pixels[index, :, :, colour] = np.roll(pattern, -index // 2, axis=1)
+        scenes.append(pixels)
+    twelfths, thirteenths = (np.arange(1, 13) / size for size in (12, 13))
+    down = scenes[2][-12:] * (1 - twelfths)[:, None, None, None]
+    up = scenes[3][:12] * twelfths[:, None, None, None]
+    mix = scenes[1][-12:] * (1 - thirteenths)[:, None, None, None] + scenes[2][:12] * thirteenths[:, None, None, None]
+    blend = (scenes[3][-1:] + scenes[4][:1]) / 2
+    joined = (scenes[0], scenes[1][:-12], mix, scenes[2][12:-12], down, up, scenes[3][12:-1], blend, scenes[4][1:])
+    return np.rint(np.concatenate(joined)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("rate", [Fraction(24000, 1001), Fraction(30), None], ids=["23.976", "30", "variable"])
+def test_no_window_shows_a_frame_of_another_scene_or_of_the_way_to_it(
+    prepare: Prepare, as_example: AsExample, tmp_path: Path, film: np.ndarray, rate: Fraction | None
+) -> None:
+    if rate is None:
+        steps = np.random.default_rng(1).integers(25, 60, len(film))
+        ticks = [0, *(int(tick) for tick in np.cumsum(steps)[:-1])]
+        pictures = Pictures(film, rate=Fraction(25), ticks=ticks, time_base=Fraction(1, 1000))
+    else:
+        pictures = Pictures(film, rate=rate)
+    example = as_example(Studio(tmp_path).write("a.mkv", pictures))
+
+    found = footage_of(prepare(example, split_input_duration_threshold=1, data=SPREAD))
+
+    middles = (24, 66, 108, 160, 204)
+    scenes = {f"a#scene-{number:03d}": film[at].mean(axis=(0, 1)) for number, at in enumerate(middles, start=1)}
+    assert {name.partition("#window")[0] for name in found} == set(scenes)
+    for name, footage in found.items():
+        # The frames of the dissolve and of the fade differ by 8 at least, and the blended one by 50.
+        expected = scenes[name.partition("#window")[0]]
+        assert np.abs(pixels_of(footage).mean(axis=(1, 2)) - expected).max() < 4, name
+
+
+def test_windows_are_spread_over_a_video_without_overlap(prepare: Prepare, make_numbered: Make) -> None:
+    found = footage_of(prepare(make_numbered("a", 31), data=SPREAD))
+    numbers = {name: read_numbers(pixels_of(footage)) for name, footage in found.items()}
+    assert numbers == {
+        "a#window-001": list(range(9)),
+        "a#window-002": list(range(11, 20)),
+        "a#window-003": list(range(22, 31)),
+    }
+    assert {footage.shape for footage in found.values()} == {SHAPE}
+
+
+def test_windows_take_whole_frames_of_a_source_of_the_same_rate(prepare: Prepare, make_numbered: Make) -> None:
+    rate = Fraction(24000, 1001)
+    found = footage_of(prepare(make_numbered("a", 40, rate=rate), frame_rate=rate, data=SPREAD))
+    numbers = [number for footage in found.values() for number in read_numbers(pixels_of(footage))]
+    assert numbers == [*range(9), *range(10, 19), *range(20, 29), *range(31, 40)]
+
+
+def test_where_one_window_fits_it_is_the_first_of_its_own_name(prepare: Prepare, make_video: Make) -> None:
+    path = make_video("a", 17)
+    assert prepare(path, data=SPREAD) == prepare(path)
+
+
+def test_windows_are_spread_over_each_scene(prepare: Prepare, make_video: Make) -> None:
+    clips = prepare(make_video("a", 20, 30), split_input_duration_threshold=1, data=SPREAD)
+    assert {name: item.start_seconds * 24 for name, item in footage_of(clips).items()} == {
+        "a#scene-001#window-001": 0,
+        "a#scene-001#window-002": 11,
+        "a#scene-002#window-001": 20,
+        "a#scene-002#window-002": 30,
+        "a#scene-002#window-003": 41,
+    }
+
+
+def test_a_pair_has_the_same_windows(prepare: Prepare, make_numbered: Make, as_example: AsExample) -> None:
+    pair = as_example(make_numbered("end", 30), reference=make_numbered("start", 25, rate=Fraction(24)))
+    clips = prepare(pair, mode="v2v", data=SPREAD)
+    for clip in clips.clips:
+        target, reference = (read_numbers(pixels_of(clip.footage[role])) for role in (Role.TARGET, Role.REFERENCE))
+        assert target == reference
+    assert [clip.name for clip in clips.clips] == ["end#window-001", "end#window-002"]
+    (left_out,) = clips.left_out
+    assert left_out.name == "end#window-003"
+    assert "its reference start.mp4" in left_out.reason
+
+
+def test_a_video_that_is_cut_faster_than_scenes_last_is_left_out(prepare: Prepare, make_video: Make) -> None:
+    clips = prepare(make_video("a", *[8] * 6), make_video("b", 30), split_input_duration_threshold=1)
+    reason = "has no 0.6 s between its cuts and fades; split_input_into_scenes: false would take it as it is"
+    assert clips.left_out == (LeftOut("a", reason),)

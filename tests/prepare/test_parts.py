@@ -87,6 +87,18 @@ def test_a_long_sound_is_split_into_whole_parts_that_follow_each_other(prepare: 
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), read_sound(whole, RATE_HZ))
 
 
+def test_windows_are_spread_over_a_sound_whether_it_is_split_or_not(prepare: Prepare, make_sound: Make) -> None:
+    spread = DataSection(windows="spread")
+    for threshold in (2, 30):
+        fields = {"audio_duration_seconds": 1, "split_input_duration_threshold": threshold}
+        found = heard(prepare(make_sound("a", 3.5), mode="t2a", data=spread, **fields))
+        assert {name: sound.start_seconds for name, sound in found.items()} == {
+            "a#window-001": 0,
+            "a#window-002": Fraction(5, 4),
+            "a#window-003": Fraction(5, 2),
+        }
+
+
 @pytest.mark.parametrize("fields", [{"split_input_into_scenes": False}, {"split_input_duration_threshold": 4}])
 def test_a_sound_that_is_not_split_keeps_its_name(
     prepare: Prepare, make_sound: Make, fields: dict[str, object]

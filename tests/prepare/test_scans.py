@@ -8,7 +8,7 @@ import pytest
 
 from ltx_trainer.artifacts import Clips, Example, Role
 from ltx_trainer.errors import MediaError
-from ltx_trainer.media import scan_audio, scan_video
+from ltx_trainer.media import cut_rule, scan_audio, scan_video
 from ltx_trainer.prepare.scans import Scans
 
 Prepare = Callable[..., Clips]
@@ -31,6 +31,17 @@ def test_a_recalled_scan_equals_a_fresh_one(make_video: Make, as_example: AsExam
         assert scan == scan_audio(silent, rate_hz=16000)
         assert scan is not None
         assert scan.silences
+
+
+def test_a_scan_is_remembered_by_how_cuts_are_found_where_they_are(
+    make_video: Make, as_example: AsExample, scans: Path
+) -> None:
+    source = as_example(make_video("a", 24, 30)).files[Role.TARGET]
+    rules = [cut_rule(), cut_rule("adaptive"), cut_rule("transitions", 256.0), cut_rule("transitions", 3.0)]
+    found = [[len(Scans(scans, rule).video(source, find_cuts=flag).cuts) for flag in (True, False)] for rule in rules]
+    assert found == [[1, 0], [1, 0], [0, 0], [1, 0]]
+    # The last rule is the first, and without cuts none matters.
+    assert len(list(scans.rglob("*.json"))) == 4
 
 
 def test_the_absence_of_a_track_is_remembered(make_video: Make, as_example: AsExample, scans: Path) -> None:
