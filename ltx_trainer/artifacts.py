@@ -4,7 +4,7 @@ archive -> Manifest -> Clips -> CachedSet -> Adapter -> Bundle
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
@@ -232,13 +232,69 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class PictureFacts:
+    """What decoding a video or an image told of its pictures.
+
+    Attributes:
+        size: Upright, with square pixels.
+        num_frames: All of them; 1 of an image.
+        duration_seconds: From the first to the end of the last; 0 of an image.
+    """
+
+    size: FrameSize
+    num_frames: int
+    duration_seconds: Fraction
+
+    @property
+    def frame_rate(self) -> Fraction | None:
+        """Frames per second on average; None of an image."""
+        return self.num_frames / self.duration_seconds if self.duration_seconds else None
+
+
+@dataclass(frozen=True)
+class SoundFacts:
+    """What decoding a track told.
+
+    Attributes:
+        rate_hz: Of the file.
+        channels: Of the file.
+        duration_seconds: From the first sample to the end of the last.
+        loudness_lufs: Of the whole track; None if it is too short or too quiet to have one.
+        true_peak: Of the whole track; 1 is full scale.
+    """
+
+    rate_hz: int
+    channels: int
+    duration_seconds: Fraction
+    loudness_lufs: float | None
+    true_peak: float
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What decoding a file told; None of what it does not have, or of what was not looked at."""
+
+    pictures: PictureFacts | None = None
+    sound: SoundFacts | None = None
+
+
+@dataclass(frozen=True)
 class Clips:
-    """Everything that will be trained on, what was left out on the way, and what was found in the rest."""
+    """Everything that will be trained on, what was left out on the way, and what was found in the rest.
+
+    Attributes:
+        clips: Trained on.
+        left_out: Not trained on.
+        with_audio: Whether sound is trained.
+        findings: What a person should know of the files.
+        sources: What each file is that a clip is cut from, by its digest.
+    """
 
     clips: tuple[Clip, ...]
     left_out: tuple[LeftOut, ...]
     with_audio: bool
     findings: tuple[Finding, ...] = ()
+    sources: Mapping[str, SourceFacts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -252,6 +308,7 @@ class Preview:
         footage: Pictures that are given, by role; the target's too where some or all of it is given.
         soundtrack: Sound that is given, by role; the target's too where some or all of it is given.
         ranges: As in `Clip`.
+        sources: What each file is that it is cut from, by its digest.
     """
 
     prompt: str
@@ -260,6 +317,7 @@ class Preview:
     footage: Mapping[Role, Footage]
     soundtrack: Mapping[Role, Soundtrack]
     ranges: tuple[Range, ...] = ()
+    sources: Mapping[str, SourceFacts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

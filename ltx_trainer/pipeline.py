@@ -40,6 +40,7 @@ from ltx_trainer.models import (
 )
 from ltx_trainer.prepare import check_complete, check_loss, prepare_clips, prepare_previews, settle_previews
 from ltx_trainer.report.wandb_log import check_wandb, open_wandb
+from ltx_trainer.survey import Survey, after_encoding, survey_data
 
 if TYPE_CHECKING:
     import torch
@@ -130,9 +131,11 @@ def run(settings: Settings, space: Space, until: Stage, console: Console) -> Non
         )
         if plan.captioner is not None:
             report.show_lacking(console, len(plan.lacking), plan.captioner.source)
-        return
-    check_newest(space.checkpoints, plan.identity, settings.input.number_of_steps)
-    work(settings, space, plan, until, console)
+    else:
+        check_newest(space.checkpoints, plan.identity, settings.input.number_of_steps)
+    survey = _survey(settings, space, plan, console) if _is_main_process() else None
+    if until is not Stage.INSPECT:
+        work(settings, space, plan, until, console, survey)
 
 
 def look(settings: Settings, space: Space, console: Console | None = None) -> Plan:
@@ -195,15 +198,26 @@ def look(settings: Settings, space: Space, console: Console | None = None) -> Pl
     return Plan(facts, terms, preview_terms, manifest, clips, lacking, captioner, previews, identity)
 
 
-def work(settings: Settings, space: Space, plan: Plan, until: Stage, console: Console) -> None:
-    """Write the captions that lack, encode, train, render and export."""
+def work(
+    settings: Settings, space: Space, plan: Plan, until: Stage, console: Console, survey: Survey | None = None
+) -> None:
+    """Write the captions that lack, encode, train, render and export.
+
+    Args:
+        settings: Of the run.
+        space: Its folders.
+        plan: From `look`.
+        until: The last stage.
+        console: Where to show how far it is.
+        survey: Of the data; the main process has one.
+    """
     # torch takes seconds to import; a run that is refused above never comes here.
     from ltx_trainer.models.family import open_family
     from ltx_trainer.processes import make_accelerator, on_main
 
     accelerator, dtype = make_accelerator(settings.training.precision)
     main = accelerator.is_main_process
-    job = _Job(settings, space, plan, open_family(plan.facts), accelerator, dtype, console)
+    job = _Job(settings, space, plan, open_family(plan.facts), accelerator, dtype, console, survey)
     on_main(job.family.check_weights)
     job = replace(job, plan=_captioned(job))
     encoded = _encode(job)
@@ -237,6 +251,7 @@ class _Job:
     accelerator: "Accelerator"
     dtype: "torch.dtype"
     console: Console
+    survey: Survey | None
 
 
 @dataclass(frozen=True)
@@ -312,6 +327,38 @@ def _encode(job: _Job) -> _Encoded:
     return _Encoded(cached, (*plan.left_out, *cached.left_out), held_out, base, identity, start)
 
 
+def _survey(settings: Settings, space: Space, plan: Plan, console: Console) -> Survey:
+    """Look at a little of every clip, leave what that tells in the run's folder, and say where it will disappoint."""
+    survey = survey_data(
+        plan.clips,
+        plan.left_out,
+        plan.previews,
+        space.cache / "glimpses",
+        title=settings.endpoint,
+        run=space.output.resolve().name,
+        shape=plan.terms.shape,
+        audio_rate_hz=None if plan.facts.audio is None else plan.facts.audio.rate_hz,
+        conditions=_conditions(settings, plan),
+        lacking=plan.lacking,
+        decoded=settings.report.dataset_page,
+        track=report.track(console),
+    )
+    _write_survey(settings, space.output, survey)
+    report.show_advice(console, survey.advice, space.output / report.PAGE if settings.report.dataset_page else None)
+    return survey
+
+
+def _write_survey(settings: Settings, output: Path, survey: Survey) -> None:
+    report.write_record(output, survey)
+    if settings.report.dataset_page:
+        report.write_page(output, survey)
+
+
+def _is_main_process() -> bool:
+    """Ask the launcher's variable, which is there before torch is."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _record(job: _Job, encoded: _Encoded) -> None:
     """Leave what is trained on, what is left out and why, and the settings, in the run's folder."""
     output, cached = job.space.output, encoded.cached
@@ -321,14 +368,9 @@ def _record(job: _Job, encoded: _Encoded) -> None:
     report.show_conditions(job.console, conditions)
     report.show_left_out(job.console, encoded.left_out)
     write_text(output / "config.yaml", settings_as_yaml(job.settings))
-    report.write_record(
-        output,
-        encoded_clips,
-        encoded.left_out,
-        with_audio=cached.with_audio,
-        held_out=encoded.held_out,
-        conditions=conditions,
-    )
+    if job.survey is not None:
+        survey = after_encoding(job.survey, encoded_clips, encoded.left_out, encoded.held_out)
+        _write_survey(job.settings, output, survey)
 
 
 def _conditions(settings: Settings, plan: Plan) -> list[dict[str, Any]]:

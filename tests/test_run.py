@@ -116,6 +116,22 @@ def test_the_record_names_every_clip_with_its_caption(road: Road) -> None:
     }
 
 
+def test_the_page_shows_every_clip_with_its_caption_and_pictures(road: Road) -> None:
+    page = (road.output / "dataset.html").read_text()
+
+    assert all(f"TOK clip number {index}" in page for index in range(4))
+    assert page.count("data:image/jpeg;base64,") >= 3 * 4
+    assert "There are 4 clips, and 15 to 40 are a good number" in page
+
+
+def test_a_page_that_is_not_asked_for_is_not_there_but_the_record_is(road: Road, tmp_path: Path) -> None:
+    road.go("--output", tmp_path, "--set", "report.dataset_page=false", stage="inspect")
+
+    record = json.loads((tmp_path / "dataset.json").read_text())
+    assert [clip["name"] for clip in record["trained_on"]] == [f"clip-{index}" for index in range(4)]
+    assert not (tmp_path / "dataset.html").exists()
+
+
 def test_plain_lines_tell_of_the_steps_where_there_is_no_terminal(road: Road) -> None:
     said = road.said  # pyright: ignore[reportAttributeAccessIssue] - told once
 

@@ -296,6 +296,11 @@ class ReportSection(Section):
     wandb_project: str | None = None
     """Project of Weights & Biases that the run is logged to; the key is taken from WANDB_API_KEY. None: off."""
 
+    dataset_page: bool = True
+    """Look at a few frames and the sound of every clip, and write `dataset.html`, which shows what is trained on, what
+    is left out, what is there twice, and where the data will disappoint. Off: `dataset.json` alone, which then says
+    only what is known without a look."""
+
 
 class PathsSection(Section):
     """Where files go."""

@@ -4,7 +4,7 @@ from ltx_trainer.media.audio import decode_audio, fit_audio
 from ltx_trainer.media.cuts import THRESHOLDS, Cut, CutRule, cut_rule
 from ltx_trainer.media.decode import decode_frames
 from ltx_trainer.media.encode import recompress_still, write_audio, write_exact_audio, write_video
-from ltx_trainer.media.images import decode_image, scan_image, write_image
+from ltx_trainer.media.images import decode_image, jpeg_bytes, scan_image, write_image
 from ltx_trainer.media.join import join_sounds, join_videos, read_audio
 from ltx_trainer.media.probe import AudioScan, VideoScan, scan_audio, scan_video
 from ltx_trainer.media.source import read_mask, read_pictures, read_sound
@@ -23,6 +23,7 @@ __all__ = [
     "fit_audio",
     "join_sounds",
     "join_videos",
+    "jpeg_bytes",
     "read_audio",
     "read_mask",
     "read_pictures",

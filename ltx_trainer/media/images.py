@@ -73,6 +73,18 @@ def write_image(path: Path, pixels: np.ndarray) -> None:
         Image.fromarray(pixels).save(beside, "PNG")
 
 
+def jpeg_bytes(pixels: np.ndarray, *, quality: int) -> bytes:
+    """Compress RGB pixels `[height, width, 3]`, uint8, as a JPEG.
+
+    Args:
+        pixels: The picture.
+        quality: 1 is the worst, 95 the best.
+    """
+    content = BytesIO()
+    Image.fromarray(pixels).save(content, "JPEG", quality=quality, optimize=True)
+    return content.getvalue()
+
+
 @contextmanager
 def opened_image(path: Path) -> Iterator[Image.Image]:
     """Open a file by Pillow, as stored; what Pillow raises inside the block becomes ours.

@@ -85,7 +85,8 @@ def prepare_clips(
         _warn_of_empty_captions(clips, mode)
     findings = () if tracks is None else judge_clips(request, audio, clips, tracks, scans)
     tell_findings(findings)
-    return Clips(tuple(clips), tuple(left_out), with_audio=tracks is not None, findings=findings)
+    sources = scans.facts_of(part for clip in clips for part in (*clip.footage.values(), *clip.soundtrack.values()))
+    return Clips(tuple(clips), tuple(left_out), with_audio=tracks is not None, findings=findings, sources=sources)
 
 
 def _tell_of_unused_rate(request: Request, mode: Mode, terms: Terms) -> None:

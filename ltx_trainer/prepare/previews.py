@@ -145,7 +145,8 @@ def _preview(desk: _Desk, item: PreviewItem, index: int) -> Preview:
     shape = desk.terms.shape
     footage = {} if shape is None else _footage(desk, shape, seen)
     soundtrack = {**_sound_of_videos(desk, seen, footage, soundtrack), **soundtrack}
-    return Preview(item.prompt, shape, desk.terms.duration_seconds, footage, soundtrack, ranges)
+    sources = desk.scans.facts_of([*footage.values(), *soundtrack.values()])
+    return Preview(item.prompt, shape, desk.terms.duration_seconds, footage, soundtrack, ranges, sources)
 
 
 def _ranges(desk: _Desk, name: str, ranges: Sequence[Range]) -> tuple[Range, ...]:

@@ -1,12 +1,20 @@
 """What decoding a source once told about it, remembered by the source's digest so that no run asks again."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
 
 from ltx_trainer import media
-from ltx_trainer.artifacts import SourceFile
+from ltx_trainer.artifacts import (
+    Footage,
+    MediaKind,
+    PictureFacts,
+    SoundFacts,
+    Soundtrack,
+    SourceFacts,
+    SourceFile,
+)
 from ltx_trainer.atomic import write_text
 from ltx_trainer.geometry import FrameSize
 from ltx_trainer.media import AudioScan, Cut, CutRule, VideoScan, cut_rule
@@ -27,6 +35,8 @@ class Scans:
         self._rule = rule or cut_rule()
         self._folder = folder / f"v{SCANNING}"
         self._videos: dict[str, VideoScan] = {}
+        self._images: dict[str, FrameSize] = {}
+        self._tracks: dict[str, AudioScan] = {}
 
     def video(self, source: SourceFile, *, find_cuts: bool) -> VideoScan:
         """Scan a video, or recall it.
@@ -55,9 +65,12 @@ class Scans:
         """
         note = self._note(source, f"audio-{rate_hz}")
         if note.is_file():
-            return _audio_of(json.loads(note.read_text("utf-8")))
-        scan = media.scan_audio(source.path, rate_hz=rate_hz)
-        _write(note, _facts_of_audio(scan))
+            scan = _audio_of(json.loads(note.read_text("utf-8")))
+        else:
+            scan = media.scan_audio(source.path, rate_hz=rate_hz)
+            _write(note, _facts_of_audio(scan))
+        if scan is not None:
+            self._tracks[source.sha256] = scan
         return scan
 
     def image(self, source: SourceFile) -> FrameSize:
@@ -68,10 +81,29 @@ class Scans:
         """
         note = self._note(source, "image")
         if note.is_file():
-            return FrameSize(*json.loads(note.read_text("utf-8"))["size"])
-        size = media.scan_image(source.path)
-        _write(note, {"size": [size.width, size.height]})
+            size = FrameSize(*json.loads(note.read_text("utf-8"))["size"])
+        else:
+            size = media.scan_image(source.path)
+            _write(note, {"size": [size.width, size.height]})
+        self._images[source.sha256] = size
         return size
+
+    def facts_of(self, parts: Iterable[Footage | Soundtrack]) -> dict[str, SourceFacts]:
+        """Tell what was seen and heard of the files that pictures and sound are cut from, by their digests."""
+        return {part.source.sha256: self._facts_of(part.source) for part in parts}
+
+    def _facts_of(self, source: SourceFile) -> SourceFacts:
+        video, image = self._videos.get(source.sha256), self._images.get(source.sha256)
+        pictures = None
+        if source.kind is MediaKind.IMAGE and image is not None:
+            pictures = PictureFacts(image, 1, Fraction(0))
+        elif video is not None:
+            pictures = PictureFacts(video.size, video.num_frames, video.duration_seconds)
+        track = self._tracks.get(source.sha256)
+        if track is None:
+            return SourceFacts(pictures)
+        sound = SoundFacts(track.rate_hz, track.channels, track.duration_seconds, track.loudness_lufs, track.true_peak)
+        return SourceFacts(pictures, sound)
 
     def _note(self, source: SourceFile, asked: str) -> Path:
         return self._folder / f"{source.sha256}-{asked}.json"

@@ -2,12 +2,13 @@
 
 import json
 import mimetypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ltx_trainer.artifacts import Bundle, Clip, Footage, LeftOut, Role, Soundtrack
-from ltx_trainer.atomic import write_text
+from ltx_trainer.artifacts import Bundle, Finding, Footage, Role, Soundtrack
+from ltx_trainer.atomic import write_bytes
+from ltx_trainer.survey import Survey, SurveyedClip, silent_share
 
 STATUS = "status.json"
 """Name of the status in a run's folder."""
@@ -34,37 +35,55 @@ def write_status(folder: Path, *, code: int | None, message: str) -> Path:
     return _write_json(folder / STATUS, {"code": code, "message": message})
 
 
-def write_record(
-    folder: Path,
-    clips: Sequence[Clip],
-    left_out: Sequence[LeftOut],
-    *,
-    with_audio: bool,
-    held_out: frozenset[str] = frozenset(),
-    conditions: Sequence[Mapping[str, Any]] = (),
-) -> Path:
-    """Write `dataset.json`: what is trained on, exactly, and everything that is not, with its reason.
+def write_record(folder: Path, survey: Survey) -> Path:
+    """Write `dataset.json`: what is trained on, exactly, what is not, with its reason, and what was found in it.
 
     Args:
         folder: The run's own.
-        clips: What was encoded.
-        left_out: What was not.
-        with_audio: Whether sound is trained.
-        held_out: Names of the clips that are only measured on; they stand among the others, marked.
-        conditions: What is given of every clip, as `describe_conditions` says it.
+        survey: Of the data; clips that are only measured on stand among the others, marked.
     """
     record = {
-        "with_audio": with_audio,
-        **({"conditions": conditions} if conditions else {}),
-        "trained_on": [_clip(clip, held_out=clip.name in held_out) for clip in clips],
-        "left_out": [{"name": item.name, "reason": item.reason} for item in left_out],
+        "with_audio": survey.with_audio,
+        **_if_any("conditions", survey.conditions),
+        "trained_on": [_clip(each) for each in survey.clips],
+        "left_out": [{"name": item.name, "reason": item.reason} for item in survey.left_out],
+        "advice": [
+            {"kind": advice.kind, "sentence": advice.sentence, **_if_any("clips", advice.clips)}
+            for advice in survey.advice
+        ],
+        **_if_any("found", [_finding(finding) for finding in survey.findings]),
+        **_if_any(
+            "near_duplicates",
+            [
+                {"clips": pair.clips, "bits_apart": pair.distance, "same_bytes": pair.same_bytes}
+                for pair in survey.look_alikes
+            ],
+        ),
+        **_if_any(
+            "validation_in_training",
+            [
+                {
+                    "item": overlap.item,
+                    "role": overlap.role,
+                    "file": overlap.file,
+                    "clips": overlap.clips,
+                    "same_bytes": overlap.same_bytes,
+                }
+                for overlap in survey.overlaps
+            ],
+        ),
     }
     return _write_json(folder / RECORD, record)
 
 
-def _clip(clip: Clip, *, held_out: bool) -> dict[str, Any]:
+def _if_any(name: str, found: Sequence[Any]) -> dict[str, Any]:
+    return {name: found} if found else {}
+
+
+def _clip(each: SurveyedClip) -> dict[str, Any]:
+    clip = each.clip
     record: dict[str, Any] = {"name": clip.name, "caption": clip.caption}
-    if held_out:
+    if each.held_out:
         record["held_out"] = True
     if (footage := clip.footage.get(Role.TARGET)) is not None:
         record |= _pictures(footage)
@@ -80,7 +99,53 @@ def _clip(clip: Clip, *, held_out: bool) -> dict[str, Any]:
         record["given"] = given
     if clip.ranges:
         record["generated_seconds"] = [[float(begin), float(end)] for begin, end in clip.ranges]
-    return record
+    return record | _source(each) | _seen(each)
+
+
+def _source(each: SurveyedClip) -> dict[str, Any]:
+    """Say what the clip's files are, before anything is cut from them."""
+    facts: dict[str, Any] = {}
+    if (pictures := each.source.pictures) is not None:
+        facts |= {
+            "size": str(pictures.size),
+            "num_frames": pictures.num_frames,
+            "duration_seconds": float(pictures.duration_seconds),
+        }
+        if pictures.frame_rate is not None:
+            facts["frame_rate"] = round(float(pictures.frame_rate), 3)
+    if (sound := each.heard.sound) is not None:
+        facts |= {
+            "sound_seconds": float(sound.duration_seconds),
+            "sound_rate_hz": sound.rate_hz,
+            "channels": sound.channels,
+            "loudness_lufs": sound.loudness_lufs,
+        }
+    return {"source": facts} if facts else {}
+
+
+def _seen(each: SurveyedClip) -> dict[str, Any]:
+    """Say what a glance at the clip told."""
+    facts: dict[str, Any] = {}
+    if (glance := each.glance) is not None:
+        facts["cut_off"] = glance.cut_off
+        if glance.moving is not None:
+            facts |= {"moving": glance.moving, "motion_cut_off": glance.lost}
+    if (waveform := each.waveform) is not None:
+        facts["silent"] = round(silent_share(waveform), 4)
+    if each.glimpse.problem is not None:
+        facts["problem"] = each.glimpse.problem
+    return {"seen": facts} if facts else {}
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "kind": finding.kind,
+        "file": finding.file,
+        "sentence": finding.sentence,
+        **finding.numbers,
+        **_if_any("clips", finding.clips),
+        **_if_any("ranges", [[float(begin), float(end)] for begin, end in finding.ranges]),
+    }
 
 
 def _pictures(footage: Footage) -> dict[str, Any]:
@@ -116,5 +181,6 @@ def _file(path: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path, data: object) -> Path:
-    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    # A file name may hold what is no text; its replacement is the escape that JSON has for it.
+    write_bytes(path, json.dumps(data, indent=2, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
     return path

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.box import SIMPLE_HEAD
@@ -33,6 +34,7 @@ from ltx_trainer.config import default_of, request_fields
 from ltx_trainer.download import Received
 from ltx_trainer.modes import ALIASES, MODES, ItemField, Mode, Presence
 from ltx_trainer.report.logs import Event, Measured
+from ltx_trainer.survey import Advice
 
 LINES_OF_A_RUN = 20
 LINES_OF_A_LOOP = 10
@@ -256,6 +258,20 @@ def show_left_out(console: Console, left_out: Sequence[LeftOut]) -> None:
     if left_out:
         rows = [[item.name, item.reason] for item in left_out]
         _print_rows(console, f"{len(left_out)} left out", ["left out", "because"], rows)
+
+
+def show_advice(console: Console, advice: Sequence[Advice], page: Path | None) -> None:
+    """Print where the data will disappoint, and where that is shown.
+
+    Args:
+        console: Where to.
+        advice: A sentence each.
+        page: The report; None if there is none.
+    """
+    if advice:
+        _print_rows(console, "advice", ["of", "found"], [[each.kind, each.sentence] for each in advice])
+    if page is not None:
+        console.print(Text(f"report   {page}"), soft_wrap=True)
 
 
 def show_result(console: Console, bundle: Bundle) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from ltx_trainer.artifacts import Clip, Footage, MediaKind, Role, Soundtrack, SourceFile
 from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.report import Measured
+from ltx_trainer.survey import Survey, SurveyedClip
 from ltx_trainer.train import StepMetrics
 
 
@@ -31,6 +32,24 @@ def make_clip() -> Callable[..., Clip]:
             caption,
             {Role.TARGET: Footage(source, start, span, shape)},
             {} if soundtrack is None else {Role.TARGET: soundtrack},
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_survey() -> Callable[..., Survey]:
+    """Give a function that makes the survey of clips that nothing was seen of."""
+
+    def make(*clips: Clip) -> Survey:
+        return Survey(
+            title="fal-ai/ltx23-trainer-v2/t2v",
+            run="run 1",
+            clips=tuple(map(SurveyedClip, clips)),
+            left_out=(),
+            with_audio=True,
+            audio_rate_hz=16000,
+            shape=clips[0].shape,
         )
 
     return make

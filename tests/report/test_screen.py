@@ -12,7 +12,16 @@ from rich.console import Console
 
 from ltx_trainer.artifacts import Bundle, Clip, LeftOut, MediaKind, Role
 from ltx_trainer.modes import ALIASES, MODES
-from ltx_trainer.report import Measured, download_progress, show_data, show_modes, show_result, training_progress
+from ltx_trainer.report import (
+    Measured,
+    download_progress,
+    show_advice,
+    show_data,
+    show_modes,
+    show_result,
+    training_progress,
+)
+from ltx_trainer.survey import Advice, AdviceKind
 
 Written = Callable[..., tuple[Console, StringIO]]
 CAPTION = "a red ball rolls slowly across a long green table while a small bell rings in another room"
@@ -32,6 +41,23 @@ def test_a_pipe_gets_each_clip_and_each_reason_in_one_line(written: Written, mak
         "1 left out",
         "left out  because",
         "b         has 9 frames at 24 fps, 17 are needed",
+    ]
+
+
+def test_advice_is_a_line_each_and_the_page_is_named(written: Written, tmp_path: Path) -> None:
+    console, text = written(terminal=False)
+
+    show_advice(
+        console, [Advice(AdviceKind.FEW_CLIPS, "There are few."), Advice(AdviceKind.ENLARGED, "[red]")], tmp_path
+    )
+    show_advice(console, [], None)
+
+    assert text.getvalue().splitlines() == [
+        "advice",
+        "of         found",
+        "few clips  There are few.",
+        "enlarged   [red]",
+        f"report   {tmp_path}",
     ]
 
 
