@@ -21,8 +21,6 @@ ALIKE_LEVELS = 32
 A copy differs by 0 to 15, the same scene with a thing of another colour in it by 35 and more.
 """
 
-_CANDIDATE_BITS = 20
-
 
 def find_look_alikes(clips: Sequence[SurveyedClip]) -> tuple[LookAlikes, ...]:
     """Find the pairs of clips that show nearly the same, those that differ least first.
@@ -75,12 +73,13 @@ def find_overlaps(
 def bits_apart(one: Glance, other: Glance) -> float:
     """Give the mean number of bits by which the frames of two spans differ.
 
-    Each frame of the shorter span, or of either of equal ones, is held against the nearest in time of the other and
-    that one's neighbours, so that a copy may begin a little later; a still is held against all.
+    Each frame of either is held against the one at its place in the other and that one's neighbours, so that a copy may
+    begin a little later; a still, or a span of fewer frames, is held against all frames of the longer.
     """
     few, many = sorted((_bits(one), _bits(other)), key=len)
-    apart = _apart(few, many)
-    return max(apart, _apart(many, few)) if len(few) == len(many) else apart
+    if len(few) == len(many):
+        return float(_bits_apart_of(few, many[None])[0])
+    return float(np.bitwise_count(few[:, None] ^ many[None]).min(axis=1).mean())
 
 
 def levels_apart(one: Glance, other: Glance) -> float:
@@ -89,11 +88,9 @@ def levels_apart(one: Glance, other: Glance) -> float:
     What all parts of a frame have in common, as another brightness, is left out.
     """
     few, many = sorted((_colours(one), _colours(other)), key=len)
-    apart = few[:, None] - many[None]
-    largest = np.abs(apart - np.median(apart, axis=2, keepdims=True)).mean(axis=3).max(axis=2)
     if len(few) == len(many):
-        return float(np.diagonal(largest).mean())
-    return float(largest.min(axis=1).mean())
+        return float(_largest_differences(few - many).mean())
+    return float(_largest_differences(few[:, None] - many[None]).min(axis=1).mean())
 
 
 def look_alike(one: Glance, other: Glance) -> float | None:
@@ -115,18 +112,20 @@ def _same_bytes(clips: Sequence[SurveyedClip]) -> Iterator[LookAlikes]:
 
 
 def _same_looks(clips: Sequence[SurveyedClip]) -> Iterator[LookAlikes]:
-    seen = [(clip, clip.glance) for clip in clips if clip.glance is not None]
-    middles = np.array([glance.prints[len(glance.prints) // 2].bits for _, glance in seen], np.uint64)
-    for index, (clip, glance) in enumerate(seen):
-        near = np.bitwise_count(middles[index + 1 :] ^ middles[index]) <= _CANDIDATE_BITS
-        for place in np.flatnonzero(near):
-            other, other_glance = seen[index + 1 + int(place)]
-            if clip.file == other.file or len(glance.prints) != len(other_glance.prints):
-                continue
-            distance = look_alike(glance, other_glance)
-            if distance is not None:
-                same = _digest(clip) == _digest(other)
-                yield LookAlikes((clip.name, other.name), round(distance, 2), same_bytes=same)
+    """Pair clips of as many frames that look alike; stills are not held against videos, which they may be cut from."""
+    counts: dict[int, list[tuple[SurveyedClip, Glance]]] = {}
+    for clip in clips:
+        if clip.glance is not None:
+            counts.setdefault(len(clip.glance.prints), []).append((clip, clip.glance))
+    for seen in counts.values():
+        bits = np.stack([_bits(glance) for _, glance in seen])
+        for index, (clip, glance) in enumerate(seen):
+            distances = _bits_apart_of(bits[index], bits[index + 1 :])
+            for place in np.flatnonzero(distances <= ALIKE_BITS):
+                other, other_glance = seen[index + 1 + int(place)]
+                if clip.file != other.file and levels_apart(glance, other_glance) <= ALIKE_LEVELS:
+                    same = _digest(clip) == _digest(other)
+                    yield LookAlikes((clip.name, other.name), round(float(distances[place]), 2), same_bytes=same)
 
 
 def _digest(clip: SurveyedClip) -> str | None:
@@ -167,11 +166,21 @@ def _colours(glance: Glance) -> np.ndarray:
     )
 
 
-def _apart(frames: np.ndarray, others: np.ndarray) -> float:
-    """Average how far each frame is from the nearest of those it is held against."""
-    distances = np.bitwise_count(frames[:, None] ^ others[None]).astype(np.int64)
-    if len(frames) > 1:
-        places = np.round(np.arange(len(frames)) * (len(others) - 1) / (len(frames) - 1))
-        far = np.abs(places[:, None] - np.arange(len(others))[None]) > 1
-        distances[far] = 64
-    return float(distances.min(axis=1).mean())
+def _largest_differences(apart: np.ndarray) -> np.ndarray:
+    """Give of each frame, whose parts differ by `[..., parts, 3]`, the difference of the part that differs most."""
+    return np.abs(apart - np.median(apart, axis=-2, keepdims=True)).mean(axis=-1).max(axis=-1)
+
+
+def _bits_apart_of(frames: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Say how far the frames `[n]` of a span are from those of other spans `[m, n]`: `[m]`, the larger of both ways."""
+    apart = np.bitwise_count(frames ^ others)
+    # Each frame against the next one of the other span, and the other way round.
+    later, earlier = np.bitwise_count(frames[:-1] ^ others[:, 1:]), np.bitwise_count(frames[1:] ^ others[:, :-1])
+    return np.maximum(_nearest(apart, later, earlier), _nearest(apart, earlier, later))
+
+
+def _nearest(apart: np.ndarray, to_next: np.ndarray, to_last: np.ndarray) -> np.ndarray:
+    nearest = apart.copy()
+    nearest[:, :-1] = np.minimum(nearest[:, :-1], to_next)
+    nearest[:, 1:] = np.minimum(nearest[:, 1:], to_last)
+    return nearest.mean(axis=1)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from ltx_trainer.artifacts import Footage, Role, Soundtrack, SourceFacts
 from ltx_trainer.atomic import write_text
 from ltx_trainer.errors import MediaError
+from ltx_trainer.media.decoding import DECODING
 from ltx_trainer.survey.facts import Fingerprint, Glance, Glimpse, Waveform
 from ltx_trainer.survey.pictures import look_at
 from ltx_trainer.survey.sound import listen_to
@@ -80,9 +81,9 @@ def _decoded(
 
 def _key(footage: Mapping[Role, Footage], soundtrack: Mapping[Role, Soundtrack]) -> str:
     """Name everything that decides what is seen and heard: no names, captions or gains."""
-    facts: dict[str, Any] = {role: _picture_facts(part) for role, part in footage.items()}
+    facts: dict[str, Any] = {role: part.facts for role, part in footage.items()}
     facts |= {f"sound of {role}": _sound_facts(part) for role, part in soundtrack.items()}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([DECODING, facts], sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _own_parts(parts: Mapping[Role, Part]) -> dict[Role, Part]:
@@ -93,12 +94,6 @@ def _own_parts(parts: Mapping[Role, Part]) -> dict[Role, Part]:
         for role, part in parts.items()
         if role is Role.TARGET or target is None or part.source.sha256 != target.source.sha256
     }
-
-
-def _picture_facts(footage: Footage) -> list[str | int]:
-    shape, source = footage.shape, footage.source
-    span = (footage.start_seconds, footage.span_seconds, shape.size, footage.canvas)
-    return [source.sha256, str(source.kind), shape.num_frames, *map(str, span)]
 
 
 def _sound_facts(soundtrack: Soundtrack) -> list[str | bool]:

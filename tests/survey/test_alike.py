@@ -91,6 +91,26 @@ def test_a_copy_may_begin_a_little_later_but_not_run_backwards(draw: Draw) -> No
     assert bits_apart(seen(scenes), seen(scenes[::-1])) > ALIKE_BITS
 
 
+def test_a_frame_is_held_against_its_neighbours_and_no_others() -> None:
+    values = np.random.default_rng(0).integers(0, 2**64, 11, dtype=np.uint64)
+    spans = [
+        Glance((), tuple(Fingerprint(int(bits), bytes(108)) for bits in values[begin : begin + 9]), None, None, 0.0)
+        for begin in range(3)
+    ]
+
+    assert bits_apart(spans[0], spans[1]) == bits_apart(spans[1], spans[0]) < ALIKE_BITS
+    assert bits_apart(spans[0], spans[2]) > 2 * ALIKE_BITS
+
+
+def test_a_frame_of_another_colour_is_weighed_with_the_others() -> None:
+    frame, other = Fingerprint(0, bytes(108)), Fingerprint(0, bytes([255] * 3) + bytes(105))
+    one, two = (Glance((), (other,) * count + (frame,) * (9 - count), None, None, 0.0) for count in (1, 2))
+    plain = Glance((), (frame,) * 9, None, None, 0.0)
+
+    assert look_alike(plain, one) == 0
+    assert look_alike(plain, two) is None
+
+
 def test_a_still_looks_like_the_video_that_it_is_a_frame_of(draw: Draw) -> None:
     frames = drifting(draw, 0)
 

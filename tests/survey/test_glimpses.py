@@ -10,6 +10,7 @@ import pytest
 
 from ltx_trainer.artifacts import Footage, PictureFacts, Role, SoundFacts, Soundtrack, SourceFacts
 from ltx_trainer.geometry import FrameSize
+from ltx_trainer.survey import glimpses
 from ltx_trainer.survey.glimpses import Glimpses
 from ltx_trainer.survey.sound import NUM_PARTS, listen_to, silent_share, speaking_share
 
@@ -60,25 +61,36 @@ def test_a_clip_that_was_looked_at_is_recalled_without_its_file(
 def test_another_span_is_looked_at_anew(
     footage: Footage, sources: dict[str, SourceFacts], tmp_path: Path, change: dict
 ) -> None:
-    glimpses = Glimpses(tmp_path / "g")
-    first = glimpses.of({Role.TARGET: footage}, {}, sources)
+    seen = Glimpses(tmp_path / "g")
+    first = seen.of({Role.TARGET: footage}, {}, sources)
 
-    assert glimpses.of({Role.TARGET: replace(footage, **change)}, {}, sources) != first
+    assert seen.of({Role.TARGET: replace(footage, **change)}, {}, sources) != first
+
+
+def test_what_is_decoded_otherwise_is_looked_at_anew(
+    footage: Footage, sources: dict[str, SourceFacts], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Glimpses(tmp_path / "g").of({Role.TARGET: footage}, {}, sources)
+    monkeypatch.setattr(glimpses, "DECODING", 0)
+
+    Glimpses(tmp_path / "g").of({Role.TARGET: footage}, {}, sources)
+
+    assert len(list((tmp_path / "g").rglob("*.json"))) == 2
 
 
 def test_a_file_that_cannot_be_decoded_costs_its_own_part_and_is_asked_again(
     footage: Footage, sound: Soundtrack, sources: dict[str, SourceFacts], tmp_path: Path, film: Film
 ) -> None:
-    glimpses = Glimpses(tmp_path / "g")
+    seen = Glimpses(tmp_path / "g")
     content = footage.source.path.read_bytes()
     other, _ = film("mask", np.zeros((2, 32, 32, 3), np.uint8), FrameSize(32, 32))
     sources |= {other.source.sha256: SourceFacts(PictureFacts(FrameSize(32, 32), 2, Fraction(1, 12)))}
     parts = {Role.TARGET: footage, Role.MASK: other}
 
     footage.source.path.write_bytes(b"damaged")
-    damaged = glimpses.of(parts, {Role.TARGET: sound}, sources)
+    damaged = seen.of(parts, {Role.TARGET: sound}, sources)
     footage.source.path.write_bytes(content)
-    mended = glimpses.of(parts, {Role.TARGET: sound}, sources)
+    mended = seen.of(parts, {Role.TARGET: sound}, sources)
 
     assert (set(damaged.pictures), set(damaged.sound)) == ({Role.MASK}, set())
     assert "x.mp4 cannot be opened" in (damaged.problem or "")
@@ -86,12 +98,12 @@ def test_a_file_that_cannot_be_decoded_costs_its_own_part_and_is_asked_again(
 
 
 def test_a_damaged_note_is_made_again(footage: Footage, sources: dict[str, SourceFacts], tmp_path: Path) -> None:
-    glimpses = Glimpses(tmp_path / "g")
-    first = glimpses.of({Role.TARGET: footage}, {}, sources)
+    seen = Glimpses(tmp_path / "g")
+    first = seen.of({Role.TARGET: footage}, {}, sources)
     (note,) = (tmp_path / "g").rglob("*.json")
     note.write_text(note.read_text()[:-40])
 
-    assert glimpses.of({Role.TARGET: footage}, {}, sources) == first
+    assert seen.of({Role.TARGET: footage}, {}, sources) == first
 
 
 def test_keyframes_of_the_target_itself_are_not_looked_at_again(
