@@ -183,7 +183,7 @@ class Mode:
 
 
 def _told(part: Part) -> str:
-    extensions = "/".join(sorted(part.extensions))
+    extensions = ", ".join(sorted(part.extensions))
     return f"{'' if part.required else 'optional '}x{part.suffix}({extensions})"
 
 
