@@ -8,20 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mode_check import LESSONS, NUM_STEPS, Verdict, check
+from mode_check import LESSONS, NUM_STEPS, Changes, Verdict, check
 from rich.console import Console
 
 BRIEFLY = {"input": {"stg_scale": 0}, "validation": {"steps": 10, "modality": 1}}
-"""Previews by classifier-free guidance alone, which is enough for the miniature."""
+"""Previews by classifier-free guidance alone, which is enough for what is given; a word needs all guidance."""
 
 
 @pytest.fixture
-def learn(trained_folder: Path, tmp_path: Path) -> Callable[[str], Verdict]:
+def learn(trained_folder: Path, tmp_path: Path) -> Callable[..., Verdict]:
     """Give a function that teaches a mode, and gives what was learned."""
 
-    def run(name: str) -> Verdict:
+    def run(name: str, sampling: Changes = BRIEFLY) -> Verdict:
         lesson = next(lesson for lesson in LESSONS if lesson.name == name)
-        verdict = check(lesson, trained_folder, tmp_path, NUM_STEPS, None, BRIEFLY)
+        verdict = check(lesson, trained_folder, tmp_path, NUM_STEPS, None, sampling)
         Console().print(verdict)
         return verdict
 

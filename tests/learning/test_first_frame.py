@@ -5,7 +5,7 @@ from collections.abc import Callable
 from mode_check import Verdict
 
 
-def test_i2v_learns_what_becomes_of_a_first_frame(learn: Callable[[str], Verdict]) -> None:
+def test_i2v_learns_what_becomes_of_a_first_frame(learn: Callable[..., Verdict]) -> None:
     verdict = learn("i2v")
 
     assert verdict.problems == []
