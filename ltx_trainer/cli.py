@@ -21,6 +21,7 @@ from ltx_trainer.atomic import disk_errors, make_folder
 from ltx_trainer.config import Settings, read_config, settings_from
 from ltx_trainer.errors import ConfigError, Interrupted, TrainerError, as_known, exit_status_of
 from ltx_trainer.interruption import handle_signals
+from ltx_trainer.launcher import is_main_process
 from ltx_trainer.models.locate import MINIATURES
 
 STAGES = {
@@ -64,7 +65,7 @@ def _obey(options: argparse.Namespace) -> None:
     else:
         data = read_config(options.config, request=options.input, overrides=options.set)
         output = _output_folder(data, options)
-        with _owned(output) if _is_main_process() else _following(output):
+        with _owned(output) if is_main_process() else _following(output):
             _run(settings_from(data, options.config, request=options.input), output, options.command)
 
 
@@ -198,12 +199,7 @@ def _set_up_logging(*, verbose: bool) -> None:
     else:
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     level = logging.DEBUG if verbose else logging.INFO
-    logging.getLogger("ltx_trainer").setLevel(level if _is_main_process() else logging.ERROR)
-
-
-def _is_main_process() -> bool:
-    """Ask the launcher's variable, which is there before torch is."""
-    return os.environ.get("RANK", "0") == "0"
+    logging.getLogger("ltx_trainer").setLevel(level if is_main_process() else logging.ERROR)
 
 
 def _end(error: BaseException) -> int:
@@ -212,7 +208,7 @@ def _end(error: BaseException) -> int:
     if code == 1:
         traceback.print_exception(error)
     # Of what was foreseen, the main process tells, or the one that it happened to.
-    if _is_main_process() or not isinstance(as_known(error), TrainerError):
+    if is_main_process() or not isinstance(as_known(error), TrainerError):
         _say(_message_of(error))
     return code
 

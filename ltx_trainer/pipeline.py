@@ -5,7 +5,6 @@
 
 import logging
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +27,7 @@ from ltx_trainer.download import fetch
 from ltx_trainer.errors import ConfigError, GeometryError
 from ltx_trainer.geometry import ClipShape
 from ltx_trainer.ingest import ingest_archive
+from ltx_trainer.launcher import is_main_process, num_processes
 from ltx_trainer.models import (
     Captioner,
     ModelFacts,
@@ -133,7 +133,7 @@ def run(settings: Settings, space: Space, until: Stage, console: Console) -> Non
             report.show_lacking(console, len(plan.lacking), plan.captioner.source)
     else:
         check_newest(space.checkpoints, plan.identity, settings.input.number_of_steps)
-    survey = _survey(settings, space, plan, console) if _is_main_process() else None
+    survey = _survey(settings, space, plan, console) if is_main_process() else None
     if until is not Stage.INSPECT:
         work(settings, space, plan, until, console, survey)
 
@@ -354,11 +354,6 @@ def _write_survey(settings: Settings, output: Path, survey: Survey) -> None:
         report.write_page(output, survey)
 
 
-def _is_main_process() -> bool:
-    """Ask the launcher's variable, which is there before torch is."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def _record(job: _Job, encoded: _Encoded) -> None:
     """Leave what is trained on, what is left out and why, and the settings, in the run's folder."""
     output, cached = job.space.output, encoded.cached
@@ -515,7 +510,7 @@ def _export(
 
 
 def _identity(settings: Settings, clips: Clips) -> Identity:
-    return run_identity(settings, clips, int(os.environ.get("WORLD_SIZE", "1")))
+    return run_identity(settings, clips, num_processes())
 
 
 def _read_base(settings: Settings, space: Space) -> ModelFacts:

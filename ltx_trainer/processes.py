@@ -1,9 +1,9 @@
 """The processes of a run: one, or the many of a launcher."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, TypeVar, cast
+from typing import Literal, Protocol, TypeVar, cast
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -12,6 +12,7 @@ from accelerate.utils import InitProcessGroupKwargs, gather_object, parse_flag_f
 from ltx_trainer.errors import ConfigError, OutOfResources, TrainerError
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 # Processes wait for the slowest one while a dataset is encoded or a preview is rendered.
 LONGEST_WAIT = timedelta(hours=24)
@@ -20,6 +21,14 @@ PRECISIONS: dict[str, tuple[Literal["no", "bf16"], torch.dtype]] = {
     "fp32": ("no", torch.float32),
     "bf16": ("bf16", torch.bfloat16),
 }
+
+
+class Tracker(Protocol):
+    """Shows how far a loop is."""
+
+    def __call__(self, items: Iterable[Item], what: str, total: int, /) -> Iterable[Item]:
+        """Give the items one by one; there are `total`."""
+        ...
 
 
 def make_accelerator(precision: Literal["auto", "bf16", "fp32"]) -> tuple[Accelerator, torch.dtype]:
@@ -74,6 +83,21 @@ def on_main(do: Callable[[], Result]) -> Result:
         TrainerError: As `do` does, in all processes.
     """
     return cast(Result, together(lambda: do() if PartialState().is_main_process else None)[0])
+
+
+def shown_by_main(track: Tracker, accelerator: Accelerator) -> Tracker:
+    """Let the main process show how far its own share is, and the others nothing."""
+    return track if accelerator.is_main_process else _show_nothing
+
+
+def _show_nothing(items: Iterable[Item], _what: str, _total: int) -> Iterable[Item]:
+    return items
+
+
+def share_of(accelerator: Accelerator) -> str:
+    """Say whose share is worked on, for a message; nothing where one process does all."""
+    index, count = accelerator.process_index, accelerator.num_processes
+    return f" in process {index + 1} of {count}" if count > 1 else ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -33,25 +33,16 @@ from ltx_trainer.digests import FileDigests
 from ltx_trainer.errors import DatasetError, MediaError
 from ltx_trainer.geometry import num_audio_tokens
 from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
-from ltx_trainer.processes import on_main, together
+from ltx_trainer.processes import Tracker, on_main, share_of, shown_by_main, together
 
 logger = logging.getLogger(__name__)
 
 EMPTY_PROMPT = ""
 
 Codec = TypeVar("Codec", VideoCodec, AudioCodec, None)
-Item = TypeVar("Item")
 
 Place = tuple[str, Role]
 """A part of a clip or a preview: whose, and what it is to it."""
-
-
-class Tracker(Protocol):
-    """Shows how far a loop is."""
-
-    def __call__(self, items: Iterable[Item], what: str, total: int, /) -> Iterable[Item]:
-        """Give the items one by one; there are `total`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -86,8 +77,7 @@ class Cache:
     @property
     def whose(self) -> str:
         """Say who encodes, for a message; nothing where one process does all."""
-        index, count = self.accelerator.process_index, self.accelerator.num_processes
-        return f" in process {index + 1} of {count}" if count > 1 else ""
+        return share_of(self.accelerator)
 
 
 def digest_of(family: Family, component: str, folder: Path) -> str:
@@ -179,12 +169,8 @@ def _open_cache(family: Family, folder: Path, accelerator: Accelerator, track: T
         # Of its own, or the processes of one run would wait for each other.
         folder / "scratch" / str(accelerator.process_index),
         FileDigests(folder / "digests"),
-        track if accelerator.is_main_process else _show_nothing,
+        shown_by_main(track, accelerator),
     )
-
-
-def _show_nothing(items: Iterable[Item], _what: str, _total: int) -> Iterable[Item]:
-    return items
 
 
 def _source_of(clip: Clip) -> SourceFile:
@@ -370,22 +356,8 @@ def _encode(
         with open_codec(cache.accelerator.device) as codec:
             for path, task in cache.track(missing.items(), kind, len(missing)):
                 try:
-                    _check_unchanged(task.source, cache.digests)
+                    cache.digests.check(task.source.path, task.source.sha256)
                     cache.store.write(path, task.encode(codec))
                 except MediaError as error:
                     reasons[path] = str(error)
     return reasons
-
-
-def _check_unchanged(source: SourceFile, digests: FileDigests) -> None:
-    """Hold a file to the digest that its tensors are named by: what is left of a video cut short would decode too.
-
-    Raises:
-        MediaError: The file is not there, or has other bytes.
-    """
-    try:
-        digest = digests.of_file(source.path)
-    except OSError as error:
-        raise MediaError(f"{source.path} cannot be read: {error.strerror}. Run again.") from error
-    if digest != source.sha256:
-        raise MediaError(f"{source.path} has changed since it was first read. Remove it and run again.")

@@ -3,12 +3,11 @@
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -23,22 +22,12 @@ from ltx_trainer.errors import DatasetError, MediaError, OutOfResources
 from ltx_trainer.media.decoding import DECODING
 from ltx_trainer.models.captioner import Captioner
 from ltx_trainer.models.vision import CaptionWriter, open_captioner
-from ltx_trainer.processes import on_main, together
+from ltx_trainer.processes import Tracker, on_main, share_of, shown_by_main, together
 
 logger = logging.getLogger(__name__)
 
 WRITING = 1
 """Raised whenever the same model is asked or heard in another way."""
-
-Item = TypeVar("Item")
-
-
-class Tracker(Protocol):
-    """Shows how far a loop is."""
-
-    def __call__(self, items: Iterable[Item], what: str, total: int, /) -> Iterable[Item]:
-        """Give the items one by one; there are `total`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -156,20 +145,16 @@ def _write_missing(writing: _Writing, seen: Mapping[Path, Footage]) -> dict[Path
     batches = [own[first : first + size] for first in range(0, len(own), size)]
     missing = [batch for batch in batches if not all(path.is_file() for path in batch)]
     num_missing = sum(not path.is_file() for path in own)
-    whose = f" in process {index + 1} of {count}" if count > 1 else ""
+    whose = share_of(writing.accelerator)
     source = writing.captioner.source
     logger.info("Captions: %d clips without one, %d to write%s by %s.", len(seen), num_missing, whose, source)
     unseen: dict[Path, str] = {}
     if missing:
-        show = writing.track if writing.accelerator.is_main_process else _show_nothing
+        show = shown_by_main(writing.track, writing.accelerator)
         with _memory_errors(), open_captioner(writing.captioner, writing.accelerator.device) as writer:
             for batch in show(missing, "captions", len(missing)):
                 unseen |= _write_batch(writing, writer, {path: seen[path] for path in batch})
     return unseen
-
-
-def _show_nothing(items: Iterable[Item], _what: str, _total: int) -> Iterable[Item]:
-    return items
 
 
 def _write_batch(writing: _Writing, writer: CaptionWriter, seen: Mapping[Path, Footage]) -> dict[Path, str]:
