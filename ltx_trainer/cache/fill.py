@@ -210,12 +210,22 @@ def _fill_prompts(cache: Cache, texts: Iterable[str]) -> dict[str, Path]:
 
 
 def _encode_prompts(cache: Cache, paths: Mapping[str, Path]) -> None:
-    """Encode what is missing of this process's share."""
-    own = cache.own_share(paths.values())
-    missing = [text for text, path in paths.items() if path in own and not path.is_file()]
+    """Encode what is missing of this process's share of the batches.
+
+    The batches are of all texts, because what is read together is rounded together: a run that was stopped ends with
+    the embeddings that it would have had, and so do many processes.
+    """
+    missing: list[str] = []
+    # What the batches are takes a tokenizer to say.
+    if not all(path.is_file() for path in paths.values()):
+        index, count = cache.accelerator.process_index, cache.accelerator.num_processes
+        own = cache.family.prompt_batches(paths)[index::count]
+        missing = [text for batch in own for text in batch if not paths[text].is_file()]
     logger.info("Prompts: %d distinct, %d to encode%s.", len(paths), len(missing), cache.whose)
     if missing:
-        encoded = cache.family.encode_prompts(missing, cache.accelerator.device, scratch=cache.scratch)
+        encoded = cache.family.encode_prompts(
+            list(paths), cache.accelerator.device, scratch=cache.scratch, wanted=missing
+        )
         for text, embeddings in cache.track(encoded, "prompts", len(missing)):
             cache.store.write(paths[text], embeddings)
 
