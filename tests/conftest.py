@@ -3,10 +3,11 @@
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -14,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import pytest
 import yaml
-from forked import start_command
+from forked import start_command, start_launcher
 from rich.console import Console
 
 from ltx_trainer.artifacts import CachedSet
@@ -87,16 +88,38 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 def command() -> Command:
     """Run `python -m ltx_trainer` in a process of its own."""
 
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        with TemporaryDirectory() as folder:
-            said = [Path(folder) / name for name in ("out", "err")]
-            words = [*map(str, arguments)]
-            process = start_command(words, *said)
-            process.join()
-            assert process.exitcode is not None, "it has ended"
-            return subprocess.CompletedProcess(words, process.exitcode, *(path.read_text() for path in said))
+    return lambda *arguments: ended(start_command, arguments)
+
+
+@pytest.fixture(scope="session")
+def launch_script() -> Command:
+    """Run a script in two processes of the launcher, on a CPU."""
+
+    def run(script: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ACCELERATE_USE_CPU", "1")
+            patch.setenv("OMP_NUM_THREADS", "1")
+            return ended(partial(start_launcher, script), arguments, timeout_seconds=120)
 
     return run
+
+
+def ended(
+    start: Callable[[Sequence[str], Path, Path], BaseProcess],
+    arguments: Sequence[object],
+    timeout_seconds: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Wait for a process, and give what it said and how it ended."""
+    with TemporaryDirectory() as folder:
+        said = [Path(folder) / name for name in ("out", "err")]
+        words = [*map(str, arguments)]
+        process = start(words, *said)
+        process.join(timeout_seconds)
+        if process.exitcode is None:
+            process.terminate()
+            process.join()
+            pytest.fail(f"It took more than {timeout_seconds} s and said: {said[1].read_text()}")
+        return subprocess.CompletedProcess(words, process.exitcode, *(path.read_text() for path in said))
 
 
 @pytest.fixture(scope="session")

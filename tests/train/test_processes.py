@@ -1,10 +1,8 @@
 """A run of two processes on a CPU, started by the launcher as a user does."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+import ltx_trainer
 from ltx_trainer.artifacts import ADAPTER_PREFIX
 from ltx_trainer.cache import fill_cache
 from ltx_trainer.config import load_settings
@@ -42,10 +41,9 @@ training: {{checkpoint_interval: 2, accumulation: 2, caption_dropout: 0.5}}
 validation: {{steps: 2, interval: null}}
 paths: {{cache: {folder}/cache}}
 """
-LAUNCHER = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-TRAINER = ("-m", "ltx_trainer")
-WATCHED_TRAINER = (str(Path(__file__).with_name("watched_run.py")),)
-LACKING_TRAINER = (str(Path(__file__).with_name("lacking_run.py")),)
+TRAINER = Path(ltx_trainer.__file__).with_name("__main__.py")
+WATCHED_TRAINER = Path(__file__).with_name("watched_run.py")
+LACKING_TRAINER = Path(__file__).with_name("lacking_run.py")
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -55,27 +53,20 @@ ltx23_only = pytest.mark.parametrize("family_name", [LTX23], indirect=True)
 
 @pytest.fixture(scope="module")
 def launch(
-    tmp_path_factory: pytest.TempPathFactory, clip_archive: Path, miniature_folder: Path, endpoint: str
+    tmp_path_factory: pytest.TempPathFactory,
+    launch_script: Launch,
+    clip_archive: Path,
+    miniature_folder: Path,
+    endpoint: str,
 ) -> Launch:
     """Go to a stage in two processes, with the output in a folder of one's own."""
     folder = tmp_path_factory.mktemp("processes")
     config = folder / "run.yaml"
     fields = {"archive": clip_archive, "base": miniature_folder, "folder": folder}
     config.write_text(CONFIG.format(endpoint=endpoint, **fields))
-    root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
 
-    def run(
-        stage: str, output: Path, *options: str, trainer: tuple[str, ...] = TRAINER
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*LAUNCHER, *trainer, stage, str(config), "--output", str(output), *options],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-            timeout=120,
-        )
+    def run(stage: str, output: Path, *options: str, trainer: Path = TRAINER) -> subprocess.CompletedProcess[str]:
+        return launch_script(trainer, stage, config, "--output", output, *options)
 
     return run
 
