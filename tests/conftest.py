@@ -39,6 +39,22 @@ class ArchiveWriter(Protocol):
     def __call__(self, path: Path, members: dict[str, str | bytes | Path]) -> Path: ...
 
 
+LONG = (
+    "tests/learning/",
+    "tests/models/test_trained_miniature.py",
+    "tests/test_kill.py",
+    "tests/test_run.py",
+    "tests/train/test_loop.py",
+    "tests/train/test_processes.py",
+)
+"""Files that take long come first, so that no process is left with one when the others are done."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
 @pytest.fixture(scope="session")
 def write_clip() -> ClipWriter:
     """Write a drifting gradient, with a tone."""
@@ -198,23 +214,41 @@ def load(
     return lambda *overrides: load_settings(config, overrides=["validation.steps=2", *overrides])
 
 
+OF_NO_CLIP = {
+    "input": {"learning_rate", "number_of_steps", "rank", "stg_scale"},
+    **dict.fromkeys(("held_out", "lora", "noise", "optimizer", "training", "validation"), True),
+}
+"""Settings of the tests that change nothing of what is encoded."""
+
+
 @pytest.fixture(scope="session")
-def fill(tmp_path_factory: pytest.TempPathFactory, family: Family) -> Callable[[Settings], CachedSet]:
-    """Encode what a run trains on."""
+def found() -> dict[str, CachedSet]:
+    """What was encoded, by what was asked."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def fill(
+    tmp_path_factory: pytest.TempPathFactory, family: Family, found: dict[str, CachedSet]
+) -> Callable[[Settings], CachedSet]:
+    """Encode what a run trains on, once for all settings that ask for the same."""
     folder = tmp_path_factory.mktemp("cache")
 
     def run(settings: Settings) -> CachedSet:
-        plan = look(settings, Space(tmp_path_factory.mktemp("out"), folder))
-        return fill_cache(
-            family,
-            plan.clips,
-            plan.previews,
-            "blurry",
-            folder,
-            still_crf=None,
-            accelerator=make_accelerator("fp32")[0],
-            track=track(Console(quiet=True)),
-        )
+        asked = settings.model_dump_json(exclude=OF_NO_CLIP)
+        if asked not in found:
+            plan = look(settings, Space(tmp_path_factory.mktemp("out"), folder))
+            found[asked] = fill_cache(
+                family,
+                plan.clips,
+                plan.previews,
+                "blurry",
+                folder,
+                still_crf=None,
+                accelerator=make_accelerator("fp32")[0],
+                track=track(Console(quiet=True)),
+            )
+        return found[asked]
 
     return run
 

@@ -15,13 +15,16 @@ BRIEFLY = {"input": {"stg_scale": 0}, "validation": {"steps": 10, "modality": 1}
 """Previews by classifier-free guidance alone, which is enough for what is given; a word needs all guidance."""
 
 
+NUM_JUDGED = 6
+
+
 @pytest.fixture
 def learn(trained_folder: Path, tmp_path: Path) -> Callable[..., Verdict]:
     """Give a function that teaches a mode, and gives what was learned."""
 
     def run(name: str, sampling: Changes = BRIEFLY) -> Verdict:
         lesson = next(lesson for lesson in LESSONS if lesson.name == name)
-        verdict = check(lesson, trained_folder, tmp_path, NUM_STEPS, None, sampling)
+        verdict = check(lesson, trained_folder, tmp_path, NUM_STEPS, None, sampling, NUM_JUDGED)
         Console().print(verdict)
         return verdict
 
