@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -35,7 +34,6 @@ from ltx_trainer.models.folder import OVERRIDES_FILE
 from ltx_trainer.models.locate import MINIATURES, trained_weights
 from ltx_trainer.models.miniature_ltx_video import LTX_VIDEO_VERSION, random_ltx_video, trained_ltx_video
 from ltx_trainer.models.miniature_parts import (
-    FEWEST_BLOCKS,
     MAX_TEXT_TOKENS,
     NUM_BLOCKS,
     RESOLUTIONS,
@@ -135,10 +133,10 @@ def _whole_or_absent(folder: Path) -> Iterator[Path]:
         raise
 
 
-def random_ltx23(num_blocks: int = NUM_BLOCKS) -> LTX2Pipeline:
-    """Build the miniature of LTX-2.3 with random weights and some number of blocks, the same every time."""
+def random_ltx23() -> LTX2Pipeline:
+    """Build the miniature of LTX-2.3 with random weights, the same every time."""
     return LTX2Pipeline(
-        transformer=seeded(partial(_transformer, num_blocks)),
+        transformer=seeded(_transformer),
         vae=seeded(_video_vae),
         audio_vae=seeded(_audio_vae),
         vocoder=seeded(_vocoder),
@@ -193,16 +191,16 @@ KINDS: Mapping[str, _Kind] = dict(
         MINIATURES,
         (
             _Kind(trained_ltx23),
-            _Kind(partial(random_ltx23, FEWEST_BLOCKS)),
+            _Kind(random_ltx23),
             _Kind(trained_ltx_video, LTX_VIDEO_VERSION),
-            _Kind(partial(random_ltx_video, FEWEST_BLOCKS), LTX_VIDEO_VERSION),
+            _Kind(random_ltx_video, LTX_VIDEO_VERSION),
         ),
         strict=True,
     )
 )
 
 
-def _transformer(num_blocks: int) -> LTX2VideoTransformer3DModel:
+def _transformer() -> LTX2VideoTransformer3DModel:
     return LTX2VideoTransformer3DModel(
         in_channels=VIDEO_LATENT_CHANNELS,
         out_channels=VIDEO_LATENT_CHANNELS,
@@ -226,7 +224,7 @@ def _transformer(num_blocks: int) -> LTX2VideoTransformer3DModel:
         audio_hop_length=HOP_LENGTH,
         audio_gated_attn=True,
         audio_cross_attn_mod=True,
-        num_layers=num_blocks,
+        num_layers=NUM_BLOCKS,
         caption_channels=TEXT_WIDTH,
         rope_double_precision=True,
         rope_type="split",

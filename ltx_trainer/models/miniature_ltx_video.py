@@ -7,7 +7,6 @@ miniature lies in a corner of what it looks at; only its finer frequencies tell 
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from diffusers import (
@@ -51,11 +50,11 @@ SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 Vocabulary = Sequence[tuple[str, float]]
 
 
-def random_ltx_video(num_blocks: int = NUM_BLOCKS) -> LTXConditionPipeline:
-    """Build the miniature of LTX-Video with random weights and some number of blocks, the same every time."""
+def random_ltx_video() -> LTXConditionPipeline:
+    """Build the miniature of LTX-Video with random weights, the same every time."""
     vocabulary = _list_vocabulary()
     return LTXConditionPipeline(
-        transformer=seeded(partial(_transformer, num_blocks)),
+        transformer=seeded(_transformer),
         vae=seeded(_video_vae),
         text_encoder=seeded(lambda: _text_encoder(len(vocabulary))),
         tokenizer=_tokenizer(vocabulary),
@@ -89,7 +88,7 @@ def write_trained_ltx_video(pipeline: LTXConditionPipeline, file: Path, metadata
     write_trained(pipeline, TRAINED, json.dumps(vocabulary), file, metadata)
 
 
-def _transformer(num_blocks: int) -> LTXVideoTransformer3DModel:
+def _transformer() -> LTXVideoTransformer3DModel:
     return LTXVideoTransformer3DModel(
         in_channels=VIDEO_LATENT_CHANNELS,
         out_channels=VIDEO_LATENT_CHANNELS,
@@ -98,7 +97,7 @@ def _transformer(num_blocks: int) -> LTXVideoTransformer3DModel:
         num_attention_heads=VIDEO_HEADS,
         attention_head_dim=VIDEO_HEAD_WIDTH,
         cross_attention_dim=VIDEO_HEADS * VIDEO_HEAD_WIDTH,
-        num_layers=num_blocks,
+        num_layers=NUM_BLOCKS,
         activation_fn="gelu-approximate",
         qk_norm="rms_norm_across_heads",
         norm_elementwise_affine=False,

@@ -21,8 +21,6 @@ VIDEO_LATENT_CHANNELS = 16
 SPACE_FACTOR, TIME_FACTOR = 8, 4
 
 NUM_BLOCKS = 4
-FEWEST_BLOCKS = 2
-"""Of a transformer that draws nothing: one that STG changes, and one that it does not."""
 VIDEO_HEADS, VIDEO_HEAD_WIDTH = 4, 32
 TEXT_WIDTH, TEXT_LAYERS = 32, 2
 MAX_TEXT_TOKENS = 64
