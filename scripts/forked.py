@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -15,8 +15,10 @@ IMPORTED = (
     "ltx_trainer.export",
     "ltx_trainer.models.ltx2",
     "ltx_trainer.models.ltx_video",
+    "ltx_trainer.report.board",
     "ltx_trainer.train",
     "ltx_trainer.validate",
+    "torch.distributed.run",
 )
 
 
@@ -31,14 +33,49 @@ def start_command(arguments: Sequence[str], out: Path, err: Path) -> BaseProcess
     Returns:
         The process, whose exit status is that of the command.
     """
+    return _start(cli.main, arguments, out, err)
+
+
+def start_launcher(script: Path, arguments: Sequence[str], out: Path, err: Path) -> BaseProcess:
+    """Start a script in two processes of `torch.distributed.run`, which are forked too.
+
+    Args:
+        script: What each of them runs.
+        arguments: Of the script.
+        out: File for what they and the launcher print.
+        err: File for their messages.
+
+    Returns:
+        The launcher's process.
+    """
+    options = ("--standalone", "--nproc_per_node", "2", "--start-method", "fork", "--run-path")
+    return _start(_launch, [*options, str(script.absolute()), *arguments], out, err)
+
+
+def _start(do: Callable[[Sequence[str]], int], arguments: Sequence[str], out: Path, err: Path) -> BaseProcess:
     context = get_context("forkserver")
     context.set_forkserver_preload([*IMPORTED])
-    process = context.Process(target=_obey, args=(arguments, out, err, dict(os.environ), Path.cwd()))
+    process = context.Process(target=_obey, args=(do, arguments, out, err, dict(os.environ), Path.cwd()))
     process.start()
     return process
 
 
-def _obey(arguments: Sequence[str], out: Path, err: Path, environment: dict[str, str], folder: Path) -> None:
+def _launch(arguments: Sequence[str]) -> int:
+    # Not at the top: it brings torch, which a process that only starts others has no need of.
+    from torch.distributed.run import main  # noqa: PLC0415
+
+    main(arguments)
+    return 0
+
+
+def _obey(
+    do: Callable[[Sequence[str]], int],
+    arguments: Sequence[str],
+    out: Path,
+    err: Path,
+    environment: dict[str, str],
+    folder: Path,
+) -> None:
     for path, stream in ((out, sys.stdout), (err, sys.stderr)):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, stream.fileno())
@@ -46,4 +83,4 @@ def _obey(arguments: Sequence[str], out: Path, err: Path, environment: dict[str,
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.exit(cli.main(arguments))
+    sys.exit(do(arguments))

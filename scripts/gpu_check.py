@@ -94,8 +94,10 @@ SMALL_DEMO_SETTINGS = (
     "input.number_of_steps=2",
     "input.number_of_frames=9",
     "input.validation_number_of_frames=9",
+    "input.validation=[{prompt: a zorp circle moves down}]",
     "validation.steps=2",
 )
+SMALL_DEMO_OPTIONS = ("--scenes", "3")
 
 
 @dataclass(frozen=True)
@@ -379,7 +381,8 @@ def _check_demo(check: Check) -> tuple[bool, dict[str, object]]:
             f"paths.cache={folder}/cache",
         ]
         overrides = [argument for setting in settings for argument in ("--set", setting)]
-        status = _run(["scripts/make_demo.py", f"{folder}/demo.zip"], log) or _run(
+        options = SMALL_DEMO_OPTIONS if check.small else ()
+        status = _run(["scripts/make_demo.py", f"{folder}/demo.zip", *options], log) or _run(
             ["-m", "ltx_trainer", "run", "configs/demo.yaml", "--output", str(output), *overrides], log
         )
         # A published LoRA takes its name only after it was reopened and checked.

@@ -29,9 +29,11 @@ def main() -> None:
     """Draw the scenes of the demo and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archive", type=Path)
-    archive: Path = parser.parse_args().archive
+    parser.add_argument("--scenes", type=int, default=NUM_SCENES, help="how many, each with the word and without it")
+    options = parser.parse_args()
+    archive: Path = options.archive
     archive.parent.mkdir(parents=True, exist_ok=True)
-    scenes = world.draw_scenes(NUM_SCENES, SEED)
+    scenes = world.draw_scenes(options.scenes, SEED)
     write_scenes(archive, [*map(world.as_zorp, scenes), *scenes], side=SIDE, num_frames=NUM_FRAMES)
 
 

@@ -16,7 +16,6 @@ A table is printed and written as JSON. The exit code is 1 if a mode fails.
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
+from forked import start_command
 from miniature.scores import Made, read_made
 from mode_pictures import Shown, draw_strip
 from mode_worlds import LESSONS, Example, Lesson, request_of, write_archive, write_item
@@ -61,18 +61,19 @@ SAMPLING: Changes = {"validation": {"steps": 20}}
 """What the settings say of how previews are sampled, by section."""
 
 LEAST_FALL = 0.2
-LEAST_WORSE = 9
+LEAST_WORSE = 0.9
 LEAST_SCORE, LEAST_GAIN = 0.6, 0.3
 """A lesson of which the base knows too much to gain that is too easy."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was measured of one mode on `NUM_JUDGED` examples.
+    """What was measured of one mode.
 
     Attributes:
         mode: The lesson's name.
         steps: Optimizer updates.
+        judged: How many examples it was measured on.
         loss: Mean loss at fixed noise, before and after.
         worse: How many examples the LoRA knows less well by another's, for each thing that is given beside text.
         score: Share of examples made as the lesson has it, before and after.
@@ -82,6 +83,7 @@ class Verdict:
 
     mode: str
     steps: int
+    judged: int
     loss: tuple[float, float]
     worse: Mapping[str, int]
     score: tuple[float, float]
@@ -100,7 +102,10 @@ class Verdict:
         checks = {
             f"{self.steps} steps": self.steps <= NUM_STEPS,
             f"the loss falls by {self.fall:.0%}": self.fall >= LEAST_FALL,
-            **{f"another's {what} is worse in {count}": count >= LEAST_WORSE for what, count in self.worse.items()},
+            **{
+                f"another's {what} is worse in {count} of {self.judged}": count >= LEAST_WORSE * self.judged
+                for what, count in self.worse.items()
+            },
             f"the score goes from {before:.1f} to {after:.1f}": after >= LEAST_SCORE
             and round(after - before, 6) >= LEAST_GAIN,
         }
@@ -164,6 +169,7 @@ def check(
     steps: int,
     pictures: Path | None,
     sampling: Changes = SAMPLING,
+    judged: int = NUM_JUDGED,
 ) -> Verdict:
     """Train on a lesson by the command line, and judge the LoRA on examples that it has not seen.
 
@@ -174,9 +180,10 @@ def check(
         steps: Optimizer updates.
         pictures: Where a picture of what was learned goes; None for none.
         sampling: Of the previews.
+        judged: How many examples the LoRA is judged on.
     """
     began = time.monotonic()
-    examples = lesson.examples(NUM_JUDGED, JUDGED_ON)
+    examples = lesson.examples(judged, JUDGED_ON)
     output = teach(lesson, examples, base, folder, steps, sampling)
     seconds = time.monotonic() - began
     held = open_class(lesson, examples, base, folder)
@@ -191,6 +198,7 @@ def check(
     return Verdict(
         mode=lesson.name,
         steps=steps,
+        judged=judged,
         loss=(float(np.mean(before)), float(np.mean(after))),
         worse={what: sum(map(float.__gt__, losses, after)) for what, losses in strange.items()},
         score=(score(lesson, examples, made[0]), score(lesson, examples, made[1])),
@@ -227,10 +235,11 @@ def teach(
     config = folder / "run.yaml"
     config.write_text(yaml.safe_dump(body), encoding="utf-8")
     output = folder / "out"
-    command = [sys.executable, "-m", "ltx_trainer", "run", str(config), "--output", str(output)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        sys.exit(f"{lesson.name}: {ended.stderr.strip() or ended.stdout.strip()}")
+    out, err = folder / "out.txt", folder / "err.txt"
+    process = start_command(["run", str(config), "--output", str(output)], out, err)
+    process.join()
+    if process.exitcode:
+        sys.exit(f"{lesson.name}: {err.read_text().strip() or out.read_text().strip()}")
     check_result(lesson, output)
     return output
 

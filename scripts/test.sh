@@ -13,5 +13,5 @@ ruff check .
 lint-imports
 pyright
 # A file of tests stays in one process, so that what it makes once is made once.
-# In the order of their names, because the long ones are in files of few tests, which would otherwise come last.
+# In the order of tests/conftest.py, because the long ones are in files of few tests, which would otherwise come last.
 python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder "$@"

@@ -3,10 +3,11 @@
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -14,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import pytest
 import yaml
-from forked import start_command
+from forked import start_command, start_launcher
 from rich.console import Console
 
 from ltx_trainer.artifacts import CachedSet
@@ -36,6 +37,22 @@ class ClipWriter(Protocol):
 
 class ArchiveWriter(Protocol):
     def __call__(self, path: Path, members: dict[str, str | bytes | Path]) -> Path: ...
+
+
+LONG = (
+    "tests/learning/",
+    "tests/models/test_trained_miniature.py",
+    "tests/test_kill.py",
+    "tests/test_run.py",
+    "tests/train/test_loop.py",
+    "tests/train/test_processes.py",
+)
+"""Files that take long come first, so that no process is left with one when the others are done."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 @pytest.fixture(scope="session")
@@ -87,16 +104,38 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 def command() -> Command:
     """Run `python -m ltx_trainer` in a process of its own."""
 
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        with TemporaryDirectory() as folder:
-            said = [Path(folder) / name for name in ("out", "err")]
-            words = [*map(str, arguments)]
-            process = start_command(words, *said)
-            process.join()
-            assert process.exitcode is not None, "it has ended"
-            return subprocess.CompletedProcess(words, process.exitcode, *(path.read_text() for path in said))
+    return lambda *arguments: ended(start_command, arguments)
+
+
+@pytest.fixture(scope="session")
+def launch_script() -> Command:
+    """Run a script in two processes of the launcher, on a CPU."""
+
+    def run(script: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ACCELERATE_USE_CPU", "1")
+            patch.setenv("OMP_NUM_THREADS", "1")
+            return ended(partial(start_launcher, script), arguments, timeout_seconds=120)
 
     return run
+
+
+def ended(
+    start: Callable[[Sequence[str], Path, Path], BaseProcess],
+    arguments: Sequence[object],
+    timeout_seconds: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Wait for a process, and give what it said and how it ended."""
+    with TemporaryDirectory() as folder:
+        said = [Path(folder) / name for name in ("out", "err")]
+        words = [*map(str, arguments)]
+        process = start(words, *said)
+        process.join(timeout_seconds)
+        if process.exitcode is None:
+            process.terminate()
+            process.join()
+            pytest.fail(f"It took more than {timeout_seconds} s and said: {said[1].read_text()}")
+        return subprocess.CompletedProcess(words, process.exitcode, *(path.read_text() for path in said))
 
 
 @pytest.fixture(scope="session")
@@ -175,23 +214,41 @@ def load(
     return lambda *overrides: load_settings(config, overrides=["validation.steps=2", *overrides])
 
 
+OF_NO_CLIP = {
+    "input": {"learning_rate", "number_of_steps", "rank", "stg_scale"},
+    **dict.fromkeys(("held_out", "lora", "noise", "optimizer", "training", "validation"), True),
+}
+"""Settings of the tests that change nothing of what is encoded."""
+
+
 @pytest.fixture(scope="session")
-def fill(tmp_path_factory: pytest.TempPathFactory, family: Family) -> Callable[[Settings], CachedSet]:
-    """Encode what a run trains on."""
+def found() -> dict[str, CachedSet]:
+    """What was encoded, by what was asked."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def fill(
+    tmp_path_factory: pytest.TempPathFactory, family: Family, found: dict[str, CachedSet]
+) -> Callable[[Settings], CachedSet]:
+    """Encode what a run trains on, once for all settings that ask for the same."""
     folder = tmp_path_factory.mktemp("cache")
 
     def run(settings: Settings) -> CachedSet:
-        plan = look(settings, Space(tmp_path_factory.mktemp("out"), folder))
-        return fill_cache(
-            family,
-            plan.clips,
-            plan.previews,
-            "blurry",
-            folder,
-            still_crf=None,
-            accelerator=make_accelerator("fp32")[0],
-            track=track(Console(quiet=True)),
-        )
+        asked = settings.model_dump_json(exclude=OF_NO_CLIP)
+        if asked not in found:
+            plan = look(settings, Space(tmp_path_factory.mktemp("out"), folder))
+            found[asked] = fill_cache(
+                family,
+                plan.clips,
+                plan.previews,
+                "blurry",
+                folder,
+                still_crf=None,
+                accelerator=make_accelerator("fp32")[0],
+                track=track(Console(quiet=True)),
+            )
+        return found[asked]
 
     return run
 

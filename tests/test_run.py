@@ -2,9 +2,7 @@
 
 import json
 import shutil
-import signal
 import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import av
 import pytest
+from forked import start_command
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -182,18 +181,19 @@ def test_a_refused_run_leaves_the_finished_one_as_it_was(road: Road, command: Co
 
 
 def test_a_run_that_is_told_to_stop_ends_with_143_and_goes_on_from_its_checkpoint(road: Road, tmp_path: Path) -> None:
-    arguments = [sys.executable, "-m", "ltx_trainer", "train", str(road.config), "--output", str(tmp_path / "out")]
+    arguments = ["train", str(road.config), "--output", str(tmp_path / "out")]
     arguments += ["--set", "input.number_of_steps=2000", "--set", "input.validation=[]"]
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = start_command(arguments, tmp_path / "stdout.txt", tmp_path / "stderr.txt")
     checkpoints = tmp_path / "out/checkpoints"
     deadline = time.monotonic() + 60
     while not list(checkpoints.glob("step-*.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.1)
 
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=30)
+    process.terminate()
+    process.join(timeout=30)
 
-    assert process.returncode == 143, said
+    said = (tmp_path / "stderr.txt").read_text()
+    assert process.exitcode == 143, said
     assert "Traceback" not in said
     assert json.loads((tmp_path / "out/status.json").read_text())["code"] == 143
     reached = int(max(checkpoints.glob("step-*.safetensors")).stem.removeprefix("step-"))

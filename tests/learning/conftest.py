@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mode_check import LESSONS, NUM_STEPS, Changes, Verdict, check
+from mode_check import LESSONS, NUM_JUDGED, NUM_STEPS, Changes, Verdict, check
 from rich.console import Console
 
 BRIEFLY = {"input": {"stg_scale": 0}, "validation": {"steps": 10, "modality": 1}}
@@ -19,9 +19,9 @@ BRIEFLY = {"input": {"stg_scale": 0}, "validation": {"steps": 10, "modality": 1}
 def learn(trained_folder: Path, tmp_path: Path) -> Callable[..., Verdict]:
     """Give a function that teaches a mode, and gives what was learned."""
 
-    def run(name: str, sampling: Changes = BRIEFLY) -> Verdict:
+    def run(name: str, sampling: Changes = BRIEFLY, judged: int = NUM_JUDGED) -> Verdict:
         lesson = next(lesson for lesson in LESSONS if lesson.name == name)
-        verdict = check(lesson, trained_folder, tmp_path, NUM_STEPS, None, sampling)
+        verdict = check(lesson, trained_folder, tmp_path, NUM_STEPS, None, sampling, judged)
         Console().print(verdict)
         return verdict
 

@@ -106,26 +106,6 @@ def load(load: Callable[..., Settings]) -> Callable[..., Settings]:
 
 
 @pytest.fixture(scope="session")
-def found() -> dict[str, CachedSet]:
-    """What was encoded, by request."""
-    return {}
-
-
-@pytest.fixture(scope="session")
-def fill(fill: Callable[[Settings], CachedSet], found: dict[str, CachedSet]) -> Callable[[Settings], CachedSet]:
-    """Encode what a run trains on, once for each request."""
-
-    def run(settings: Settings) -> CachedSet:
-        of_training = {"rank", "learning_rate", "number_of_steps"}
-        asked = settings.endpoint + settings.input.model_dump_json(exclude=of_training)
-        if asked not in found:
-            found[asked] = fill(settings)
-        return found[asked]
-
-    return run
-
-
-@pytest.fixture(scope="session")
 def terms(family: Family) -> Callable[[Settings, CachedSet], Terms]:
     """Settle what is given of clips like those that were encoded."""
     return lambda settings, cached: terms_for(settings, family, cached)

@@ -1,7 +1,6 @@
-"""A run of two processes on a CPU, started by the launcher as a user does."""
+"""A run of two processes on a CPU, started by the launcher."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+import ltx_trainer
 from ltx_trainer.artifacts import ADAPTER_PREFIX
 from ltx_trainer.cache import fill_cache
 from ltx_trainer.config import load_settings
@@ -43,9 +43,10 @@ validation: {{steps: 2, interval: null}}
 paths: {{cache: {folder}/cache}}
 """
 LAUNCHER = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-TRAINER = ("-m", "ltx_trainer")
-WATCHED_TRAINER = (str(Path(__file__).with_name("watched_run.py")),)
-LACKING_TRAINER = (str(Path(__file__).with_name("lacking_run.py")),)
+ROOT = Path(__file__).parents[2]
+TRAINER = Path(ltx_trainer.__file__).with_name("__main__.py")
+WATCHED_TRAINER = Path(__file__).with_name("watched_run.py")
+LACKING_TRAINER = Path(__file__).with_name("lacking_run.py")
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -54,30 +55,19 @@ ltx23_only = pytest.mark.parametrize("family_name", [LTX23], indirect=True)
 
 
 @pytest.fixture(scope="module")
-def launch(
-    tmp_path_factory: pytest.TempPathFactory, clip_archive: Path, miniature_folder: Path, endpoint: str
-) -> Launch:
-    """Go to a stage in two processes, with the output in a folder of one's own."""
+def config(tmp_path_factory: pytest.TempPathFactory, clip_archive: Path, miniature_folder: Path, endpoint: str) -> Path:
     folder = tmp_path_factory.mktemp("processes")
-    config = folder / "run.yaml"
-    fields = {"archive": clip_archive, "base": miniature_folder, "folder": folder}
-    config.write_text(CONFIG.format(endpoint=endpoint, **fields))
-    root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    path = folder / "run.yaml"
+    path.write_text(CONFIG.format(endpoint=endpoint, archive=clip_archive, base=miniature_folder, folder=folder))
+    return path
 
-    def run(
-        stage: str, output: Path, *options: str, trainer: tuple[str, ...] = TRAINER
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*LAUNCHER, *trainer, stage, str(config), "--output", str(output), *options],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-            timeout=120,
-        )
 
-    return run
+@pytest.fixture(scope="module")
+def launch(launch_script: Launch, config: Path) -> Launch:
+    """Go to a stage in two processes, with the output in a folder of one's own."""
+    return lambda stage, output, *options, trainer=TRAINER: launch_script(
+        trainer, stage, config, "--output", output, *options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -218,8 +208,12 @@ def test_two_processes_stopped_after_a_checkpoint_continue_bit_for_bit(
     assert [name for name in straight if not torch.equal(straight[name], continued[name])] == []
 
 
-def test_what_both_processes_refuse_is_said_once(launch: Launch, tmp_path: Path) -> None:
-    ended = launch("run", tmp_path, "--set", "input.rank=7")
+def test_what_both_processes_refuse_is_said_once(config: Path, tmp_path: Path) -> None:
+    """Started from the command line, as a user does."""
+    arguments = ["run", str(config), "--output", str(tmp_path), "--set", "input.rank=7"]
+    ended = subprocess.run(
+        [*LAUNCHER, "-m", "ltx_trainer", *arguments], capture_output=True, text=True, check=False, cwd=ROOT, timeout=120
+    )
 
     assert ended.returncode != 0
     assert len(re.findall(r"^error: ", ended.stderr, re.MULTILINE)) == 1

@@ -1,10 +1,8 @@
 """Trainings that processes share, held to each other and to that of one process."""
 
 import json
-import os
 import pickle
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +16,6 @@ from ltx_trainer.artifacts import CachedSet, Role
 from ltx_trainer.config import Settings, settings_as_yaml
 
 SCRIPT = Path(__file__).with_name("shared_training.py")
-LAUNCHER = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 OPTIONS = (
     "input.number_of_steps=4",
     "training.checkpoint_interval=3",
@@ -33,6 +30,7 @@ SPOILED = "clip-3b"
 """In the share of the second process at the first attempt."""
 
 Load = Callable[..., Settings]
+Launch = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -58,26 +56,18 @@ def cached(load: Load, fill: Callable[[Settings], CachedSet], tmp_path_factory: 
 
 
 @pytest.fixture(scope="module")
-def folder(load: Load, cached: CachedSet, miniature_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(
+    load: Load,
+    cached: CachedSet,
+    miniature_folder: Path,
+    launch_script: Launch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """What two processes left."""
     folder = tmp_path_factory.mktemp("together")
     (folder / "cached.pickle").write_bytes(pickle.dumps((miniature_folder, cached)))
     (folder / "settings.yaml").write_text(settings_as_yaml(load(*OPTIONS)))
-    arguments = [str(folder / name) for name in ("cached.pickle", "settings.yaml")]
-    environment = {
-        **os.environ,
-        "ACCELERATE_USE_CPU": "1",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(Path(__file__).absolute().parents[2]),
-    }
-    ended = subprocess.run(
-        [*LAUNCHER, str(SCRIPT), *arguments, str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-        timeout=120,
-    )
+    ended = launch_script(SCRIPT, folder / "cached.pickle", folder / "settings.yaml", folder)
     assert ended.returncode == 0, ended.stderr
     return folder
 

@@ -30,7 +30,13 @@ from tests.rendering import render_previews
 CPU = torch.device("cpu")
 Load = Callable[..., Settings]
 BRIEFLY = ("validation.steps=1", "validation.video_cfg=1", "validation.audio_cfg=1", "validation.modality=1")
-THREE = ("input.validation=[{prompt: clip number 0}, {prompt: a bell}, {prompt: clip number 2}]", *BRIEFLY)
+THREE = "input.validation=[{prompt: clip number 0}, {prompt: a bell}, {prompt: clip number 2}]"
+
+
+@pytest.fixture(scope="session")
+def load(load: Load) -> Load:
+    """Load settings by which a preview is sampled in one step of two predictions."""
+    return lambda *overrides: load(*BRIEFLY, *overrides)
 
 
 @pytest.fixture
@@ -118,13 +124,6 @@ def test_another_adapter_is_rendered_again(
     assert render(load()).joined.read_bytes() != before
 
 
-def test_what_the_settings_say_goes_before_the_familys_own(load: Load, family: Family) -> None:
-    sampling = sampling_of(load("validation.audio_cfg=2", "validation.rescale=0", "input.stg_scale=0.5"), family)
-
-    assert (sampling.scales["video"].cfg, sampling.scales["audio"].cfg) == (3, 2)
-    assert {(scale.stg, scale.modality, scale.rescale) for scale in sampling.scales.values()} == {(0.5, 3, 0)}
-
-
 def test_rendering_leaves_random_state_and_mode_as_they_were(
     load: Load, render: Callable[[Settings], Render], adapted: nn.Module
 ) -> None:
@@ -143,7 +142,7 @@ def content(render: Render) -> list[bytes]:
 
 @both_families
 def test_two_renderings_are_equal_byte_for_byte(load: Load, render: Callable[..., Render], facts: ModelFacts) -> None:
-    first, second = (render(load(*THREE), folder=name) for name in ("first", "second"))
+    first, second = (render(load(THREE), folder=name) for name in ("first", "second"))
 
     assert first.joined != second.joined
     assert content(first) == content(second)
@@ -153,9 +152,9 @@ def test_two_renderings_are_equal_byte_for_byte(load: Load, render: Callable[...
 
 @both_families
 def test_an_item_is_the_same_whichever_others_are_rendered_with_it(load: Load, render: Callable[..., Render]) -> None:
-    together = render(load(*THREE), folder="together")
+    together = render(load(THREE), folder="together")
 
-    alone = render(load("input.validation=[{prompt: a bell}]", *BRIEFLY), folder="alone")
+    alone = render(load("input.validation=[{prompt: a bell}]"), folder="alone")
 
     assert alone.items[0].read_bytes() == together.items[1].read_bytes()
 
@@ -173,10 +172,10 @@ def pictures_of(path: Path, size: FrameSize) -> np.ndarray:
 def test_after_step_0_an_item_stands_right_of_itself_at_step_0(
     load: Load, render: Callable[..., Render], adapted: nn.Module
 ) -> None:
-    start = render(load(*THREE), step=0)
+    start = render(load(THREE), step=0)
     set_up(adapted, 2.0)
 
-    later = render(load(*THREE))
+    later = render(load(THREE))
 
     size = scan_video(start.items[0], find_cuts=False).size
     assert scan_video(start.joined, find_cuts=False).size == size
@@ -316,7 +315,7 @@ def previews(
     adapted: nn.Module, load: Load, fill: Callable[[Settings], CachedSet], tmp_path: Path
 ) -> Callable[..., Previews]:
     """Give a function that makes the previews of three items with a family, and tells a list of each rendering."""
-    settings = load(*THREE)
+    settings = load(THREE)
     accelerator, _ = make_accelerator("fp32")
 
     def make(of: Family, told: list[Render], **options: bool) -> Previews:
@@ -352,7 +351,7 @@ def test_a_signal_leaves_previews_at_once_and_nothing_claims_to_be_done(
     whole = previews(family, told).render(3)
     assert told == [whole]
     assert whole is not None
-    assert content(whole) == content(render(load(*THREE), folder="undisturbed"))
+    assert content(whole) == content(render(load(THREE), folder="undisturbed"))
 
 
 @pytest.mark.usefixtures("signals")
@@ -368,14 +367,14 @@ def test_files_that_another_adapter_left_half_way_are_not_taken_for_what_the_not
     load: Load, render: Callable[..., Render], adapted: nn.Module, previews: Callable[..., Previews], facts: ModelFacts
 ) -> None:
     """Rendered whole, begun with another adapter and ended there, and asked for as at first."""
-    undisturbed = content(render(load(*THREE)))
+    undisturbed = content(render(load(THREE)))
     set_up(adapted, 0.1)
 
     with pytest.raises(OutOfResources, match="No space left"):
         previews(disturbed(facts, run_out), []).render(3)
     set_up(adapted, 0)
 
-    assert content(render(load(*THREE))) == undisturbed
+    assert content(render(load(THREE))) == undisturbed
 
 
 def test_a_run_shows_step_0_unless_it_is_told_not_to_and_keeps_the_items(

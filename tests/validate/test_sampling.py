@@ -1,5 +1,6 @@
 """The sampler of previews, held against the library's own pipeline and against the base model."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, LTX2Pipeline
 from torch import Tensor
 
+from ltx_trainer.config import Settings
 from ltx_trainer.diffusion import (
     GuidanceScales,
     audio_tokens,
@@ -20,7 +22,7 @@ from ltx_trainer.diffusion import (
 from ltx_trainer.geometry import ClipShape, FrameSize, num_audio_tokens
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import attach_lora
-from ltx_trainer.validate import Sampling, denoise
+from ltx_trainer.validate import Sampling, denoise, sampling_of
 
 CPU = torch.device("cpu")
 SHAPE = ClipShape(9, FrameSize(96, 64), Fraction(24))
@@ -161,3 +163,10 @@ def test_perturbing_no_block_would_be_no_guidance_and_a_block_is(
             perturbed = family.predict(transformer, seen, prompts[PROMPT], stg_blocks=(1,))
 
     assert not torch.allclose(plain["video"], perturbed["video"], atol=1e-4)
+
+
+def test_what_the_settings_say_goes_before_the_familys_own(load: Callable[..., Settings], family: Family) -> None:
+    sampling = sampling_of(load("validation.audio_cfg=2", "validation.rescale=0", "input.stg_scale=0.5"), family)
+
+    assert (sampling.scales["video"].cfg, sampling.scales["audio"].cfg) == (3, 2)
+    assert {(scale.stg, scale.modality, scale.rescale) for scale in sampling.scales.values()} == {(0.5, 3, 0)}
