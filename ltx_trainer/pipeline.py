@@ -158,7 +158,8 @@ def look(settings: Settings, space: Space, console: Console | None = None) -> Pl
             needs_caption=mode.needs_caption and not (request.trigger_phrase.strip() or settings.captions.auto),
             ours=[space.output],
         )
-    check_complete(manifest, settings.data)
+    # What needs no media comes first.
+    check_complete(manifest.left_out, settings.data)
     facts = _read_base(settings, space)
     terms, preview_terms = _terms(facts, settings)
     scans = space.cache / "scans"
@@ -187,6 +188,7 @@ def look(settings: Settings, space: Space, console: Console | None = None) -> Pl
             data=settings.data,
             captions_follow=settings.captions.auto,
         )
+    check_complete(clips.left_out, settings.data)
     previews = settle_previews(previews, mode, with_audio=clips.with_audio)
     check_loss(manifest, clips, settings.data)
     _check_adapter(settings, facts, terms, with_audio=clips.with_audio)
