@@ -18,7 +18,7 @@ from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import FrameSize
 from ltx_trainer.media.audio import SoundChunk, stereo_chunks
 from ltx_trainer.media.colour import check_colour
-from ltx_trainer.media.container import audio_stream_of, declared_seconds, opened, tell_choice, timed_frames
+from ltx_trainer.media.container import audio_stream_of, choice_of, declared_seconds, opened, timed_frames
 from ltx_trainer.media.cuts import Cut, CutFinder, CutRule, cut_rule
 from ltx_trainer.media.flaws import SILENT, ClippingCounter, SilenceFinder
 from ltx_trainer.media.loudness import BLOCK_SECONDS, LoudnessMeter
@@ -39,6 +39,7 @@ class VideoScan:
         duration_seconds: From the first frame's begin to the last frame's end.
         size: Upright, with square pixels.
         cuts: Where scenes end and begin on the file's clock, in order.
+        choice: Which track it is, in words that follow a name; None where the file has no other of pictures.
     """
 
     num_frames: int
@@ -46,6 +47,7 @@ class VideoScan:
     duration_seconds: Fraction
     size: FrameSize
     cuts: tuple[Cut, ...]
+    choice: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class AudioScan:
         loudness_lufs: Integrated loudness of that stereo; None if no 0.4 s of it are above -70 LUFS.
         silences: Spans of a second or more under -60 dBFS on the file's clock, gaps included.
         clipped: Places where a channel of the file stands at full scale for three samples or more.
+        choice: Which track it is, in words that follow a name; None where the file has no other of sound.
     """
 
     start_seconds: Fraction
@@ -73,6 +76,7 @@ class AudioScan:
     loudness_lufs: float | None
     silences: tuple[Range, ...]
     clipped: int
+    choice: str | None = None
 
     @property
     def end_seconds(self) -> Fraction:
@@ -91,7 +95,7 @@ class AudioScan:
 
 
 def scan_video(path: Path, *, find_cuts: bool, rule: CutRule | None = None) -> VideoScan:
-    """Decode a whole video once, to count and time its frames. Of several tracks, the one that is taken is told.
+    """Decode a whole video once, to count and time its frames.
 
     Args:
         path: A video.
@@ -102,7 +106,7 @@ def scan_video(path: Path, *, find_cuts: bool, rule: CutRule | None = None) -> V
         MediaError: The file has no video, is damaged or cut short, or its colours are not known here.
     """
     with opened_video(path) as video:
-        video.tell_choice()
+        choice = video.choice
         cut_finder = CutFinder(video.time_base, rule or cut_rule()) if find_cuts else None
         times: list[Fraction] = []
         size = None
@@ -118,7 +122,7 @@ def scan_video(path: Path, *, find_cuts: bool, rule: CutRule | None = None) -> V
         end_seconds = times[-1] + _last_duration(video, frame, times)
         _check_length(video.declared_seconds, "video", times[0], end_seconds, path.name)
     cuts = cut_finder.cuts if cut_finder is not None else ()
-    return VideoScan(len(times), times[0], end_seconds - times[0], size, cuts)
+    return VideoScan(len(times), times[0], end_seconds - times[0], size, cuts, choice)
 
 
 def scan_audio(path: Path, *, rate_hz: int) -> AudioScan | None:
@@ -135,7 +139,6 @@ def scan_audio(path: Path, *, rate_hz: int) -> AudioScan | None:
         stream = audio_stream_of(container, path.name)
         if stream is None:
             return None
-        tell_choice(container, stream, path.name)
         extent, clipping = _Extent(), ClippingCounter()
         frames = clipping.watch(extent.watch(timed_frames(container, stream, path.name)))
         levels = _Levels(rate_hz)
@@ -155,6 +158,7 @@ def scan_audio(path: Path, *, rate_hz: int) -> AudioScan | None:
             loudness_lufs=loudness_lufs,
             silences=levels.silences.finish(round(extent.end_seconds * rate_hz)),
             clipped=clipping.num_clipped,
+            choice=choice_of(container, stream),
         )
 
 

@@ -1,6 +1,7 @@
 """What decoding a source once told about it, remembered by the source's digest so that no run asks again."""
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -19,12 +20,16 @@ from ltx_trainer.atomic import write_text
 from ltx_trainer.geometry import FrameSize
 from ltx_trainer.media import AudioScan, Cut, CutRule, VideoScan, cut_rule
 
-SCANNING = 2
+logger = logging.getLogger(__name__)
+
+SCANNING = 3
 """Raised whenever scanning says something else about the same bytes."""
 
 
 class Scans:
     """Scans of source files, each kept as one small file. A file that cannot be read is not remembered.
+
+    Of several tracks of a file, the one that is taken is told once, recalled or not.
 
     Args:
         folder: Where they lie, shared by all runs.
@@ -50,6 +55,7 @@ class Scans:
         else:
             scan = media.scan_video(source.path, find_cuts=find_cuts, rule=self._rule)
             _write(note, _facts_of_video(scan))
+        _tell(source, scan, known=source.sha256 in self._videos)
         self._videos[source.sha256] = scan
         return scan
 
@@ -70,6 +76,7 @@ class Scans:
             scan = media.scan_audio(source.path, rate_hz=rate_hz)
             _write(note, _facts_of_audio(scan))
         if scan is not None:
+            _tell(source, scan, known=source.sha256 in self._tracks)
             self._tracks[source.sha256] = scan
         return scan
 
@@ -109,6 +116,11 @@ class Scans:
         return self._folder / f"{source.sha256}-{asked}.json"
 
 
+def _tell(source: SourceFile, scan: VideoScan | AudioScan, *, known: bool) -> None:
+    if scan.choice is not None and not known:
+        logger.info("%s %s.", source.name, scan.choice)
+
+
 def _write(note: Path, facts: Mapping[str, object] | None) -> None:
     write_text(note, json.dumps(facts, indent=1))
 
@@ -120,6 +132,7 @@ def _facts_of_video(scan: VideoScan) -> dict[str, object]:
         "duration_seconds": str(scan.duration_seconds),
         "size": [scan.size.width, scan.size.height],
         "cuts": [[str(cut.end_seconds), str(cut.start_seconds)] for cut in scan.cuts],
+        "choice": scan.choice,
     }
 
 
@@ -130,6 +143,7 @@ def _video_of(facts: Mapping) -> VideoScan:
         duration_seconds=Fraction(facts["duration_seconds"]),
         size=FrameSize(*facts["size"]),
         cuts=tuple(Cut(Fraction(end), Fraction(start)) for end, start in facts["cuts"]),
+        choice=facts["choice"],
     )
 
 
@@ -146,6 +160,7 @@ def _facts_of_audio(scan: AudioScan | None) -> dict[str, object] | None:
         "loudness_lufs": scan.loudness_lufs,
         "silences": [[str(begin), str(end)] for begin, end in scan.silences],
         "clipped": scan.clipped,
+        "choice": scan.choice,
     }
 
 
@@ -162,4 +177,5 @@ def _audio_of(facts: Mapping | None) -> AudioScan | None:
         loudness_lufs=facts["loudness_lufs"],
         silences=tuple((Fraction(begin), Fraction(end)) for begin, end in facts["silences"]),
         clipped=facts["clipped"],
+        choice=facts["choice"],
     )
