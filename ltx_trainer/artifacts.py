@@ -264,11 +264,14 @@ class PictureFacts:
         size: Upright, with square pixels.
         num_frames: All of them; 1 of an image.
         duration_seconds: From the first to the end of the last; 0 of an image.
+        cuts: From the end of each scene to the begin of the next, on the file's clock; empty where none were looked
+            for.
     """
 
     size: FrameSize
     num_frames: int
     duration_seconds: Fraction
+    cuts: tuple[Range, ...] = ()
 
     @property
     def frame_rate(self) -> Fraction | None:

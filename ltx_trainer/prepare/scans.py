@@ -105,7 +105,8 @@ class Scans:
         if source.kind is MediaKind.IMAGE and image is not None:
             pictures = PictureFacts(image, 1, Fraction(0))
         elif video is not None:
-            pictures = PictureFacts(video.size, video.num_frames, video.duration_seconds)
+            cuts = tuple((cut.end_seconds, cut.start_seconds) for cut in video.cuts)
+            pictures = PictureFacts(video.size, video.num_frames, video.duration_seconds, cuts)
         track = self._tracks.get(source.sha256)
         if track is None:
             return SourceFacts(pictures)

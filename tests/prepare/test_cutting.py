@@ -160,6 +160,16 @@ def test_scenes_are_scaled_each_by_itself(prepare: Prepare, make_video: Make) ->
     assert [item.span_seconds for item in found.values()] == [1, Fraction(30, 24)]
 
 
+def test_the_cuts_of_a_video_that_is_not_split_are_known_where_videos_are(prepare: Prepare, make_video: Make) -> None:
+    path = make_video("a", 24, 24)
+    looked, unlooked = (prepare(path, split_input_into_scenes=flag) for flag in (True, False))
+    found = [
+        source.pictures.cuts for clips in (looked, unlooked) for source in clips.sources.values() if source.pictures
+    ]
+
+    assert found == [((1, 1),), ()]
+
+
 @pytest.mark.parametrize("fields", [{"split_input_into_scenes": False}, {"split_input_duration_threshold": 2}])
 def test_a_video_is_one_clip_if_splitting_is_off_or_it_is_not_longer_than_the_threshold(
     prepare: Prepare, make_video: Make, fields: dict[str, object]
