@@ -64,6 +64,19 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
+class PieceCaption:
+    """The caption of one scene, window or part of a file.
+
+    Attributes:
+        text: As in `Example`.
+        where: What says it, for messages.
+    """
+
+    text: str | None
+    where: str
+
+
+@dataclass(frozen=True)
 class Example:
     """The files that make one training example, and its caption.
 
@@ -72,12 +85,24 @@ class Example:
         files: One file for each role of the mode.
         caption: Text beside the media, stripped; None if there is no caption file or it is empty.
         ranges: Seconds of the target's sound that are generated, in order; empty in other modes.
+        pieces: Captions of single scenes, windows and parts, by what the names of their clips add to that of the
+            example, such as `#scene-002`.
     """
 
     name: str
     files: Mapping[Role, SourceFile]
     caption: str | None
     ranges: tuple[Range, ...] = ()
+    pieces: Mapping[str, PieceCaption] = field(default_factory=dict)
+
+    def caption_of(self, clip: str) -> str | None:
+        """Give the caption of one of its clips, by name: the clip's own, or that of its scene, or of the example."""
+        piece = clip.removeprefix(self.name)
+        while piece:
+            if piece in self.pieces and self.pieces[piece].text is not None:
+                return self.pieces[piece].text
+            piece = piece.rpartition("#")[0]
+        return self.caption
 
 
 @dataclass(frozen=True)
@@ -239,11 +264,14 @@ class PictureFacts:
         size: Upright, with square pixels.
         num_frames: All of them; 1 of an image.
         duration_seconds: From the first to the end of the last; 0 of an image.
+        cuts: From the end of each scene to the begin of the next, on the file's clock; empty where none were looked
+            for.
     """
 
     size: FrameSize
     num_frames: int
     duration_seconds: Fraction
+    cuts: tuple[Range, ...] = ()
 
     @property
     def frame_rate(self) -> Fraction | None:

@@ -53,6 +53,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SETTINGS = "config.yaml"
+"""Name of the settings in a run's folder; they are there once everything is encoded."""
+
 
 class Stage(IntEnum):
     """How far a run goes."""
@@ -140,7 +143,8 @@ def run(settings: Settings, space: Space, until: Stage, console: Console) -> Non
                 report.show_lacking(console, len(plan.lacking), plan.captioner.source)
         else:
             check_newest(space.checkpoints, plan.identity, settings.input.number_of_steps)
-        survey = _survey(settings, space, plan, console, spool) if is_main_process() else None
+        folder = _folder_of_inspection(space) if until is Stage.INSPECT else space.output
+        survey = _survey(settings, space, plan, folder, console, spool) if is_main_process() else None
         if until is not Stage.INSPECT:
             work(settings, space, plan, until, console, spool, survey)
 
@@ -172,7 +176,8 @@ def look(settings: Settings, space: Space, console: Console | None = None, spool
             needs_caption=mode.needs_caption and not (request.trigger_phrase.strip() or settings.captions.auto),
             ours=[space.output],
         )
-    check_complete(manifest, settings.data)
+    # What needs no media comes first.
+    check_complete(manifest.left_out, settings.data)
     facts = _read_base(settings, space)
     terms, preview_terms = _terms(facts, settings)
     scans = space.cache / "scans"
@@ -203,6 +208,7 @@ def look(settings: Settings, space: Space, console: Console | None = None, spool
             track=None if console is None else report.track(console),
             captions_follow=settings.captions.auto,
         )
+    check_complete(clips.left_out, settings.data)
     previews = settle_previews(previews, mode, with_audio=clips.with_audio)
     check_loss(manifest, clips, settings.data)
     _check_adapter(settings, facts, terms, with_audio=clips.with_audio)
@@ -354,8 +360,20 @@ def _encode(job: _Job) -> _Encoded:
     return _Encoded(cached, (*plan.left_out, *cached.left_out), held_out, base, identity, start)
 
 
-def _survey(settings: Settings, space: Space, plan: Plan, console: Console, spool: Spool) -> Survey:
-    """Look at a little of every clip, leave what that tells in the run's folder, and say where it will disappoint."""
+def _folder_of_inspection(space: Space) -> Path:
+    """Give where `inspect` leaves its report: the run's folder, or one in it where a run has left its own.
+
+    The run's tells which clips are held out and which captions were written, which is not known without the model.
+    """
+    if not (space.output / SETTINGS).is_file():
+        return space.output
+    folder = space.output / "inspect"
+    make_folder(folder)
+    return folder
+
+
+def _survey(settings: Settings, space: Space, plan: Plan, folder: Path, console: Console, spool: Spool) -> Survey:
+    """Look at a little of every clip, leave what that tells in a folder, and say where it will disappoint."""
     survey = survey_data(
         plan.clips,
         plan.left_out,
@@ -372,8 +390,8 @@ def _survey(settings: Settings, space: Space, plan: Plan, console: Console, spoo
         workers=settings.data.workers,
         track=report.track(console),
     )
-    _write_survey(settings, space.output, survey)
-    report.show_advice(console, survey.advice, space.output / report.PAGE if settings.report.dataset_page else None)
+    _write_survey(settings, folder, survey)
+    report.show_advice(console, survey.advice, folder / report.PAGE if settings.report.dataset_page else None)
     return survey
 
 
@@ -391,7 +409,7 @@ def _record(job: _Job, encoded: _Encoded) -> None:
     conditions = _conditions(job.settings, job.plan)
     report.show_conditions(job.console, conditions)
     report.show_left_out(job.console, encoded.left_out)
-    write_text(output / "config.yaml", settings_as_yaml(job.settings))
+    write_text(output / SETTINGS, settings_as_yaml(job.settings))
     if job.survey is not None:
         survey = after_encoding(job.survey, encoded_clips, encoded.left_out, encoded.held_out)
         _write_survey(job.settings, output, survey)

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from ltx_trainer.config import PreviewItem, Settings, load_settings
 from ltx_trainer.errors import TrainerError
-from ltx_trainer.modes import ALIASES, MODES
+from ltx_trainer.modes import ALIASES, EITHER, MODES, SOUNDS, STILLS, VIDEOS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
@@ -168,6 +168,16 @@ def test_every_message_that_a_page_quotes_is_one_of_the_code() -> None:
 
     assert [message for message in quoted if not any(in_order(message, text) for text in texts)] == []
     assert len(quoted) > 15
+
+
+def test_every_extension_that_is_taken_is_in_the_table_of_media() -> None:
+    rows = re.findall(r"^\| (video|image|sound) \| (.+) \|$", (ROOT / "docs/datasets.md").read_text(), re.MULTILINE)
+
+    assert {kind: set(re.findall(r"`(\.\w+)`", cell)) for kind, cell in rows} == {
+        "video": VIDEOS,
+        "image": STILLS | EITHER,
+        "sound": SOUNDS,
+    }
 
 
 def test_every_exit_status_is_explained() -> None:

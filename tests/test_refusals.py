@@ -480,6 +480,14 @@ def test_a_caption_without_its_clip_unless_it_is_skipped(
     assert ended.returncode == 0, ended.stderr
 
 
+def test_a_caption_of_a_scene_that_a_video_does_not_have(
+    refuse_here: Callable[..., str], zipped: Callable[..., Path], clip: Path
+) -> None:
+    message = refuse_here(zipped(of={"a.mp4": clip, "a.txt": "a", "a#scene-002.txt": "b"}))
+
+    assert "a#scene-002: has a caption ('a#scene-002.txt') and is no clip: a.mp4 gives a\n" in message
+
+
 def test_more_than_half_of_the_files_lost_unless_it_is_allowed(
     refuse_here: Callable[..., str], zipped: Callable[..., Path], clip: Path, tmp_path: Path, command: Command
 ) -> None:

@@ -164,8 +164,16 @@ def test_a_finished_run_said_again_gives_the_same_bytes(road: Road) -> None:
     assert (road.output / "lora.safetensors").read_bytes() == before
 
 
-def test_another_way_of_training_can_be_inspected_in_the_folder_of_a_finished_run(road: Road) -> None:
-    assert "4 clips of 9 frames" in road.go("--set", "input.rank=16", stage="inspect")
+def test_inspection_in_the_folder_of_a_finished_run_leaves_the_run_s_own_report(road: Road) -> None:
+    before = {name: (road.output / name).read_bytes() for name in ("dataset.json", "dataset.html")}
+
+    said = road.go("--set", "input.trigger_phrase=XX", stage="inspect")
+
+    assert "4 clips of 9 frames" in said
+    assert str(road.output / "inspect" / "dataset.html") in said
+    assert {name: (road.output / name).read_bytes() for name in before} == before
+    record = json.loads((road.output / "inspect" / "dataset.json").read_text())
+    assert record["trained_on"][0]["caption"] == "XX clip number 0"
 
 
 def test_a_refused_run_leaves_the_finished_one_as_it_was(road: Road, command: Command) -> None:

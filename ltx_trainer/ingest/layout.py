@@ -1,5 +1,6 @@
 """Which file plays which role: paths inside an archive in, examples out."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +27,11 @@ REFERENCES = frozenset({Role.REFERENCE, Role.REFERENCE_SOUND})
 MAX_TOLD = 5
 """Files that a message names."""
 
+_PIECE = re.compile(
+    r"(?P<base>.*?[^/])(?P<piece>(#scene-\d+)(#window-\d+)?|#window-\d+|#part-\d+)(?P<extension>\.\w+)?", re.DOTALL
+)
+"""The path of a clip where a file gives several: `x#scene-002`, with or without an extension."""
+
 Place = TypeVar("Place")
 Match = tuple[str, Part]
 """The path of an example, without suffix and extension, and which of its files one is."""
@@ -37,15 +43,19 @@ class Group:
 
     Attributes:
         name: Of the example.
+        base: What the paths of its files begin with.
         media: One path for each role whose file is media.
         caption: Path of the caption; None without one.
         ranges: Path of the seconds that are generated; None in modes without.
+        pieces: Paths of the captions of single scenes, windows and parts, by what their names add: `#scene-002`.
     """
 
     name: str
+    base: str
     media: Mapping[Role, str]
     caption: str | None
     ranges: str | None
+    pieces: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -80,14 +90,19 @@ def find_groups(names: Collection[str], mode: Mode, *, mixed: bool) -> Layout:
     for (base, role), name in _claim(((base, part.role), name) for name, (base, part) in matches.items()).items():
         examples[base][role] = name
     captions = _claim((base_of(name), name) for name in names if extension_of(name) == CAPTION)
+    pieces = _pieces_of(captions, examples)
     wrapper = _wrapper_of(names)
     lacking = {base: lack for base, files in examples.items() if (lack := _lack(base, files, mode))}
     groups = [
-        _group(base.removeprefix(wrapper), files, captions.get(base))
+        _group(base, wrapper, files, captions.get(base), pieces.get(base, {}))
         for base, files in examples.items()
         if base not in lacking
     ]
-    used = {name for group in groups for name in (*group.media.values(), group.caption, group.ranges)}
+    used = {
+        name
+        for group in groups
+        for name in (*group.media.values(), group.caption, group.ranges, *group.pieces.values())
+    }
     tables = find_tables(names, [captions[base] for base in examples if base in captions])
     used |= {name for table in tables for name in table.files}
     explain = _Explain(mode, wrapper, matches, lacking, examples.keys(), captions.keys())
@@ -119,14 +134,37 @@ def base_of(name: str) -> str:
     return str(PurePosixPath(name).with_suffix(""))
 
 
+def split_piece(name: str) -> tuple[str, str] | None:
+    """Split the path of a clip of several of one file: `a/x#scene-002.mp4` is `#scene-002` of `a/x.mp4`.
+
+    Returns:
+        The path without what names the clip, and that; None of a path that names no such clip.
+    """
+    found = _PIECE.fullmatch(name)
+    return found and (found["base"] + (found["extension"] or ""), found["piece"])
+
+
 def extension_of(name: str) -> str:
     """Give the extension in lower case, with its dot; empty if there is none."""
     return PurePosixPath(name).suffix.lower()
 
 
-def _group(name: str, files: Mapping[Role, str], caption: str | None) -> Group:
+def _group(base: str, wrapper: str, files: Mapping[Role, str], caption: str | None, pieces: Mapping[str, str]) -> Group:
     media = {role: path for role, path in files.items() if role is not Role.RANGES}
-    return Group(name, media, caption, files.get(Role.RANGES))
+    return Group(base.removeprefix(wrapper), base, media, caption, files.get(Role.RANGES), pieces)
+
+
+def _pieces_of(captions: Mapping[str, str], examples: Collection[str]) -> Mapping[str, Mapping[str, str]]:
+    """Give the captions of scenes, windows and parts by the example that they are of, and by what their names add.
+
+    A caption of media that has such a name of its own is that media's.
+    """
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for base, name in captions.items():
+        split = split_piece(base)
+        if split and base not in examples and split[0] in examples:
+            found[split[0]][split[1]] = name
+    return found
 
 
 def _match(names: Collection[str], mode: Mode) -> dict[str, Match]:
@@ -290,7 +328,8 @@ class _Explain:
         return LeftOut(name, f"is the {what} of {example}, which lacks {self.lacking[base]}", is_incomplete=True)
 
     def _caption(self, name: str) -> LeftOut:
-        base = base_of(name)
+        split = split_piece(base_of(name))
+        base = split[0] if split and base_of(name) not in self.examples else base_of(name)
         if base in self.lacking:
             return self._part_of_incomplete(name, base, "caption")
         found = _by_suffix(name, [part for part in (*self.mode.parts, *_aliases_of(self.mode)) if part.suffix])

@@ -2,11 +2,12 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from ltx_trainer.artifacts import Example, LeftOut, Manifest, MediaKind, Range, SourceFile
+from ltx_trainer.artifacts import Example, LeftOut, Manifest, MediaKind, PieceCaption, Range, SourceFile
 from ltx_trainer.digests import FileDigests
 from ltx_trainer.errors import DatasetError
 from ltx_trainer.ingest.archive import Archive
@@ -14,10 +15,19 @@ from ltx_trainer.ingest.captions import read_caption
 from ltx_trainer.ingest.content import kind_by_content
 from ltx_trainer.ingest.extraction import extract_media
 from ltx_trainer.ingest.folders import Folder
-from ltx_trainer.ingest.layout import CAPTION, MAX_TOLD, Group, Layout, check_kinds, extension_of, find_groups
+from ltx_trainer.ingest.layout import (
+    CAPTION,
+    MAX_TOLD,
+    Group,
+    Layout,
+    check_kinds,
+    extension_of,
+    find_groups,
+    split_piece,
+)
 from ltx_trainer.ingest.opening import open_archive
 from ltx_trainer.ingest.ranges import read_ranges
-from ltx_trainer.ingest.tables import Row, Table, nearest, read_table, table_text
+from ltx_trainer.ingest.tables import Row, nearest, read_table, table_text
 from ltx_trainer.modes import KINDS, Mode
 
 logger = logging.getLogger(__name__)
@@ -91,6 +101,7 @@ def ingest_archive(
             files={role: sources[name] for role, name in group.media.items()},
             caption=texts[group.name].caption,
             ranges=texts[group.name].ranges,
+            pieces=texts[group.name].pieces,
         )
         for group in layout.groups
     )
@@ -105,17 +116,21 @@ class _Texts:
     Attributes:
         caption: As in `Example`.
         ranges: As in `Example`.
+        pieces: As in `Example`.
     """
 
     caption: str | None
     ranges: tuple[Range, ...]
+    pieces: Mapping[str, PieceCaption]
 
 
 def _read_texts(
     archive: Archive, layout: Layout, *, needs_caption: bool
 ) -> tuple[Mapping[str, _Texts], Sequence[LeftOut]]:
     """Read the texts of each group by its name, in the order in which they lie in the archive; and what has no use."""
-    captions: dict[str | None, str | None] = {group.caption: None for group in layout.groups}
+    captions: dict[str | None, str | None] = {
+        name: None for group in layout.groups for name in (group.caption, *group.pieces.values())
+    }
     ranges: dict[str | None, tuple[Range, ...]] = {group.ranges: () for group in layout.groups}
     tables = {name: "" for table in layout.tables for name in table.files}
     for name in archive.in_order([name for name in (*captions, *ranges, *tables) if name is not None]):
@@ -125,9 +140,13 @@ def _read_texts(
             ranges[name] = read_ranges(archive, name)
         else:
             tables[name] = table_text(archive, name)
-    told, unused = _read_tables(layout.tables, tables, archive.members)
+    told, unused = _read_tables(layout, tables, archive.members)
     texts = {
-        group.name: _Texts(_caption_of(group, captions[group.caption], told), ranges[group.ranges])
+        group.name: _Texts(
+            _caption_of(group, captions[group.caption], told),
+            ranges[group.ranges],
+            dict(_piece_captions(group, captions, told)),
+        )
         for group in layout.groups
     }
     if needs_caption:
@@ -136,18 +155,23 @@ def _read_texts(
 
 
 def _read_tables(
-    tables: Sequence[Table], texts: Mapping[str, str], names: Collection[str]
+    layout: Layout, texts: Mapping[str, str], names: Collection[str]
 ) -> tuple[Mapping[str, Sequence[Row]], Sequence[LeftOut]]:
-    """Give what tables say of each file by its path, and what has no use."""
+    """Give what tables say of each file by its path, and of each clip by that of its example; and what has no use."""
+    bases = {path: group.base for group in layout.groups for path in (group.base, *group.media.values())}
     told: dict[str, list[Row]] = defaultdict(list)
     unused: list[LeftOut] = []
-    for table in tables:
+    for table in layout.tables:
         rows = read_table(table, texts)
         if rows is None:
             unused += [LeftOut(name, "is the record of a run, and no table of captions") for name in table.files]
         for row in rows or ():
             if row.file in names:
                 told[row.file].append(row)
+                continue
+            split = split_piece(row.file)
+            if split and split[0] in bases:
+                told[bases[split[0]] + split[1]].append(row)
                 continue
             meant = nearest(row.file, names) if len(unused) < MAX_TOLD else ""
             reason = f"names {row.file!r} ({row.where}), which is not in the archive{meant}"
@@ -162,12 +186,38 @@ def _caption_of(group: Group, beside: str | None, told: Mapping[str, Sequence[Ro
         DatasetError: There are two that differ.
     """
     files = [*group.media.values(), *([group.ranges] if group.ranges else [])]
-    said = {beside: repr(group.caption), **{row.caption: row.where for file in files for row in told.get(file, ())}}
-    found = [(caption, where) for caption, where in said.items() if caption is not None]
+    said = [(beside, repr(group.caption)), *((row.caption, row.where) for file in files for row in told.get(file, ()))]
+    return _one_caption(group.name, said)
+
+
+def _piece_captions(
+    group: Group, captions: Mapping[str | None, str | None], told: Mapping[str, Sequence[Row]]
+) -> Iterator[tuple[str, PieceCaption]]:
+    """Give the captions of the scenes, windows and parts of an example, from files and tables, by what they are of.
+
+    Raises:
+        DatasetError: There are two that differ.
+    """
+    in_tables = {split[1] for file in told if (split := split_piece(file)) and split[0] == group.base}
+    for piece in sorted(group.pieces.keys() | in_tables):
+        file = group.pieces.get(piece)
+        rows = told.get(group.base + piece, ())
+        said = [(captions[file], repr(file)), *((row.caption, row.where) for row in rows)]
+        where = repr(file) if file else rows[0].where
+        yield piece, PieceCaption(_one_caption(group.name + piece, said), where)
+
+
+def _one_caption(name: str, said: Iterable[tuple[str | None, str]]) -> str | None:
+    """Give what is said, each time with where, if it is one thing.
+
+    Raises:
+        DatasetError: There are two captions that differ.
+    """
+    found = {caption: where for caption, where in said if caption is not None}
     if len(found) > 1:
-        both = " and ".join(f"{where} says {_shortened(caption)!r}" for caption, where in found[:2])
-        raise DatasetError(f"{group.name} has captions that differ: {both}. Take one of them out.")
-    return found[0][0] if found else None
+        both = " and ".join(f"{where} says {_shortened(caption)!r}" for caption, where in islice(found.items(), 2))
+        raise DatasetError(f"{name} has captions that differ: {both}. Take one of them out.")
+    return next(iter(found), None)
 
 
 def _shortened(text: str) -> str:

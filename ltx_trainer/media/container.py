@@ -1,6 +1,5 @@
 """Opens media files, picks their streams and walks the decoded frames on the file's own clock."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -19,8 +18,6 @@ from av.video.stream import VideoStream
 
 from ltx_trainer.errors import MediaError
 from ltx_trainer.workers import num_threads
-
-logger = logging.getLogger(__name__)
 
 # Formats that only hold media. Playlists and concatenation scripts, which name other files or addresses, are not here.
 _OPEN_OPTIONS = {
@@ -96,18 +93,17 @@ def audio_stream_of(container: InputContainer, name: str) -> AudioStream | None:
     return stream
 
 
-def tell_choice(container: InputContainer, stream: VideoStream | AudioStream, name: str) -> None:
-    """Say which track was picked of several of its type; nothing where there is one."""
+def choice_of(container: InputContainer, stream: VideoStream | AudioStream) -> str | None:
+    """Say which track was picked of several of its type, in words that follow a name; None where there is one."""
     tracks = [
         each
         for each in (container.streams.video if stream.type == "video" else container.streams.audio)
         if not each.disposition & Disposition.attached_pic
     ]
-    if len(tracks) > 1:
-        others = ", ".join(_told(each) for each in tracks if each.index != stream.index)
-        logger.info(
-            "%s has %d %s tracks: %s is taken, and not %s.", name, len(tracks), stream.type, _told(stream), others
-        )
+    if len(tracks) < 2:
+        return None
+    others = ", ".join(_told(each) for each in tracks if each.index != stream.index)
+    return f"has {len(tracks)} {stream.type} tracks: {_told(stream)} is taken, and not {others}"
 
 
 def _told(stream: VideoStream | AudioStream) -> str:

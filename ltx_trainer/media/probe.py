@@ -18,7 +18,7 @@ from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import FrameSize
 from ltx_trainer.media.audio import SoundChunk, stereo_chunks
 from ltx_trainer.media.colour import check_colour
-from ltx_trainer.media.container import audio_stream_of, declared_seconds, opened, tell_choice, timed_frames
+from ltx_trainer.media.container import audio_stream_of, choice_of, declared_seconds, opened, timed_frames
 from ltx_trainer.media.cuts import Cut, CutFinder, CutRule, cut_rule
 from ltx_trainer.media.deinterlace import Timed
 from ltx_trainer.media.flaws import SILENT, ClippingCounter, SilenceFinder
@@ -41,6 +41,7 @@ class VideoScan:
         duration_seconds: From the first frame's begin to the last frame's end.
         size: Upright, with square pixels.
         cuts: Where scenes end and begin on the file's clock, in order.
+        choice: Which track it is, in words that follow a name; None where the file has no other of pictures.
     """
 
     num_frames: int
@@ -48,6 +49,7 @@ class VideoScan:
     duration_seconds: Fraction
     size: FrameSize
     cuts: tuple[Cut, ...]
+    choice: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class AudioScan:
         loudness_lufs: Integrated loudness of that stereo; None if no 0.4 s of it are above -70 LUFS.
         silences: Spans of a second or more under -60 dBFS on the file's clock, gaps included.
         clipped: Places where a channel of the file stands at full scale for three samples or more.
+        choice: Which track it is, in words that follow a name; None where the file has no other of sound.
     """
 
     start_seconds: Fraction
@@ -75,6 +78,7 @@ class AudioScan:
     loudness_lufs: float | None
     silences: tuple[Range, ...]
     clipped: int
+    choice: str | None = None
 
     @property
     def end_seconds(self) -> Fraction:
@@ -93,7 +97,7 @@ class AudioScan:
 
 
 def scan_video(path: Path, *, find_cuts: bool, rule: CutRule | None = None, reel: Reel | None = None) -> VideoScan:
-    """Decode a whole video once, to count and time its frames. Of several tracks, the one that is taken is told.
+    """Decode a whole video once, to count and time its frames.
 
     Args:
         path: A video.
@@ -106,7 +110,6 @@ def scan_video(path: Path, *, find_cuts: bool, rule: CutRule | None = None, reel
         OutOfResources: The disk has no room for the pictures.
     """
     with opened_video(path) as video:
-        video.tell_choice()
         count = _Count(path.name, video, CutFinder(video.time_base, rule or cut_rule()) if find_cuts else None)
         frames = count.watch(video.frames())
         if reel is not None:
@@ -160,7 +163,7 @@ class _Count:
         end_seconds = times[-1] + _last_duration(self._video, self._last, times)
         _check_length(self._video.declared_seconds, "video", times[0], end_seconds, name)
         cuts = self._cut_finder.cuts if self._cut_finder is not None else ()
-        return VideoScan(len(times), times[0], end_seconds - times[0], self._size, cuts)
+        return VideoScan(len(times), times[0], end_seconds - times[0], self._size, cuts, self._video.choice)
 
 
 def scan_audio(path: Path, *, rate_hz: int) -> AudioScan | None:
@@ -177,7 +180,6 @@ def scan_audio(path: Path, *, rate_hz: int) -> AudioScan | None:
         stream = audio_stream_of(container, path.name)
         if stream is None:
             return None
-        tell_choice(container, stream, path.name)
         extent, clipping = _Extent(), ClippingCounter()
         frames = clipping.watch(extent.watch(timed_frames(container, stream, path.name)))
         levels = _Levels(rate_hz)
@@ -197,6 +199,7 @@ def scan_audio(path: Path, *, rate_hz: int) -> AudioScan | None:
             loudness_lufs=loudness_lufs,
             silences=levels.silences.finish(round(extent.end_seconds * rate_hz)),
             clipped=clipping.num_clipped,
+            choice=choice_of(container, stream),
         )
 
 

@@ -16,9 +16,9 @@ from PIL import Image, ImageSequence
 
 from ltx_trainer.errors import MediaError
 from ltx_trainer.media.container import (
+    choice_of,
     declared_seconds,
     opened,
-    tell_choice,
     time_base_of,
     timed_frames,
     video_stream_of,
@@ -73,8 +73,9 @@ class Video(Protocol):
         """
         ...
 
-    def tell_choice(self) -> None:
-        """Say which track these are, where the file has several."""
+    @property
+    def choice(self) -> str | None:
+        """Which track these are, in words that follow a name; None where the file has no other."""
         ...
 
 
@@ -142,8 +143,9 @@ class _Track:
     def frames(self, start_seconds: Fraction | None = None) -> Iterator[Timed]:
         return timed_frames(self._container, self._stream, self._name, start_seconds=start_seconds)
 
-    def tell_choice(self) -> None:
-        tell_choice(self._container, self._stream, self._name)
+    @property
+    def choice(self) -> str | None:
+        return choice_of(self._container, self._stream)
 
 
 class _Animation:
@@ -158,6 +160,7 @@ class _Animation:
     has_fields = False
     usual_seconds = Fraction(_DEFAULT_TICKS, _TICKS_PER_SECOND)
     declared_seconds = Fraction(0)
+    choice = None
 
     def __init__(self, image: Image.Image) -> None:
         self._image = image
@@ -172,9 +175,6 @@ class _Animation:
             frame.pts, frame.duration = ticks, _shown_ticks(picture)
             yield ticks * self.time_base, frame
             ticks += frame.duration
-
-    def tell_choice(self) -> None:
-        """There is one."""
 
 
 def _shown_ticks(image: Image.Image) -> int:

@@ -32,13 +32,13 @@ class Scanning:
 
     def __call__(self, example: Example) -> None:
         """Scan what is not noted; what cannot be read leaves no note, and is told by who asks for it."""
-        with Scans(self.folder, self.rule, self.spool) as scans:
+        with Scans(self.folder, self.rule, self.spool, telling=False) as scans:
             self._look(example, scans)
 
     def is_done(self, example: Example) -> bool:
         """Say whether all of it is noted."""
         try:
-            self._look(example, Scans(self.folder, self.rule, scanning=False))
+            self._look(example, Scans(self.folder, self.rule, scanning=False, telling=False))
         except NotScanned:
             return False
         return True

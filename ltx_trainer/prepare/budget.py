@@ -19,13 +19,17 @@ OTHER_MEDIA = frozenset(
 """Extensions of pictures that no mode takes: leaving them out is a loss, and leaving out a README is none."""
 
 
-def check_complete(manifest: Manifest, data: DataSection) -> None:
-    """Refuse examples that lack a file, unless the settings skip them. It needs no media, so it comes first.
+def check_complete(left_out: Sequence[LeftOut], data: DataSection) -> None:
+    """Refuse examples that lack a file, and captions of clips that there are not, unless the settings skip them.
+
+    Args:
+        left_out: What the archive holds besides its examples, or what was left out when they were cut.
+        data: The user's limits.
 
     Raises:
         DatasetError: With every one of them, up to a limit.
     """
-    incomplete = [item for item in manifest.left_out if item.is_incomplete]
+    incomplete = [item for item in left_out if item.is_incomplete]
     if incomplete and data.incomplete == "refuse":
         raise DatasetError(
             f"{len(incomplete)} files of the training data belong to no whole example:\n{_table(incomplete)}\n"
@@ -75,7 +79,8 @@ def _files_of(example: Example) -> set[str]:
 def _reason_for(example: Example, left_out: Sequence[LeftOut]) -> LeftOut:
     """Give the reason for an example, or for the first of its scenes, windows or parts."""
     pieces = tuple(f"{example.name}#{kind}-" for kind in ("scene", "window", "part"))
-    found = [item for item in left_out if item.name == example.name or item.name.startswith(pieces)]
+    lost = [item for item in left_out if not item.is_incomplete]
+    found = [item for item in lost if item.name == example.name or item.name.startswith(pieces)]
     if not found:
         return LeftOut(example.name, "is left out")
     kind = found[0].name.removeprefix(example.name).rpartition("#")[2].partition("-")[0] + "s"

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ltx_trainer.artifacts import Clip, Clips, LeftOut, Manifest
+from ltx_trainer.artifacts import Clip, Clips, Example, LeftOut, Manifest, Role
 from ltx_trainer.conditions import Terms
 from ltx_trainer.config import AudioSection, DataSection, Request
 from ltx_trainer.errors import DatasetError
@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 MAX_ROWS = 20
 """Reasons that a message lists."""
+
+MAX_NAMES = 3
+"""Clips that a reason names."""
 
 
 def prepare_clips(
@@ -74,7 +77,7 @@ def prepare_clips(
     examples = sorted(manifest.examples, key=lambda example: example.name)
     scanning = Scanning(cutting, hears(request, mode), folder, rule, spool)
     scan_ahead(scanning, examples, workers=data.workers, track=track)
-    cut = [item for example in examples for item in cut_example(cutting, example, scans)]
+    cut = [item for example in examples for item in _cut(cutting, example, scans)]
     takes = [item for item in cut if isinstance(item, Take)]
     left_out = [item for item in cut if isinstance(item, LeftOut)]
     _check_names(takes)
@@ -86,7 +89,7 @@ def prepare_clips(
         if isinstance(sound, LeftOut):
             left_out.append(sound)
             continue
-        caption = request.with_trigger(take.example.caption)
+        caption = request.with_trigger(take.example.caption_of(take.name))
         clips.append(Clip(take.name, caption, take.footage, sound, take.ranges))
     left_out.sort(key=lambda item: item.name)
     if not clips:
@@ -97,6 +100,30 @@ def prepare_clips(
     tell_findings(findings)
     sources = scans.facts_of(part for clip in clips for part in (*clip.footage.values(), *clip.soundtrack.values()))
     return Clips(tuple(clips), tuple(left_out), with_audio=tracks is not None, findings=findings, sources=sources)
+
+
+def _cut(cutting: Cutting, example: Example, scans: Scans) -> list[Take | LeftOut]:
+    """Cut one example, and tell which of its captions are of clips that it does not give; none where it gives none."""
+    cut = cut_example(cutting, example, scans)
+    if not any(isinstance(item, Take) for item in cut):
+        return cut
+    names = [item.name for item in cut]
+    missing = [piece for piece in example.pieces if not any(_is_of(name, example.name + piece) for name in names)]
+    return [*cut, *(_without_clip(example, piece, names) for piece in missing)]
+
+
+def _is_of(clip: str, name: str) -> bool:
+    """Say whether a clip has a name, or is a window of the scene that has it."""
+    return clip == name or clip.startswith(f"{name}#")
+
+
+def _without_clip(example: Example, piece: str, names: Sequence[str]) -> LeftOut:
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    reason = (
+        f"has a caption ({example.pieces[piece].where}) and is no clip: {example.files[Role.TARGET].name} gives "
+        f"{', '.join(names[:MAX_NAMES])}{more}"
+    )
+    return LeftOut(example.name + piece, reason, is_incomplete=True)
 
 
 def _tell_of_unused_rate(request: Request, mode: Mode, terms: Terms) -> None:

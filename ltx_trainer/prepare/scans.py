@@ -1,6 +1,7 @@
 """What decoding a source once told about it, remembered by the source's digest so that no run asks again."""
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +21,9 @@ from ltx_trainer.atomic import write_text
 from ltx_trainer.geometry import FrameSize
 from ltx_trainer.media import AudioScan, Cut, CutRule, Reel, Spool, VideoScan, Wish, cut_rule
 
-SCANNING = 2
+logger = logging.getLogger(__name__)
+
+SCANNING = 3
 """Raised whenever scanning says something else about the same bytes."""
 
 
@@ -31,20 +34,30 @@ class NotScanned(Exception):
 class Scans:
     """Scans of source files, each kept as one small file. A file that cannot be read is not remembered.
 
+    Of several tracks of a file, the one that is taken is told once, recalled or not.
+
     Args:
         folder: Where they lie, shared by all runs.
         rule: How cuts are found. None: as `media.cut_rule` does by default.
         spool: Where pictures wait that were decoded on the way. None: they are not kept.
         scanning: Whether what is not remembered is scanned.
+        telling: Whether to tell which of several tracks are taken, once for each file.
     """
 
     def __init__(
-        self, folder: Path, rule: CutRule | None = None, spool: Spool | None = None, *, scanning: bool = True
+        self,
+        folder: Path,
+        rule: CutRule | None = None,
+        spool: Spool | None = None,
+        *,
+        scanning: bool = True,
+        telling: bool = True,
     ) -> None:
         self._rule = rule or cut_rule()
         self._folder = folder / f"v{SCANNING}"
         self._spool = spool
         self._scanning = scanning
+        self._telling = telling
         self._reels: list[tuple[str, Reel]] = []
         self._videos: dict[str, VideoScan] = {}
         self._images: dict[str, FrameSize] = {}
@@ -79,6 +92,8 @@ class Scans:
             reel = self._begin_reel(source, wish)
             scan = media.scan_video(source.path, find_cuts=find_cuts, rule=self._rule, reel=reel)
             _write(note, _facts_of_video(scan))
+        if source.sha256 not in self._videos:
+            self._tell(source, scan)
         self._videos[source.sha256] = scan
         return scan
 
@@ -109,6 +124,8 @@ class Scans:
             scan = media.scan_audio(source.path, rate_hz=rate_hz)
             _write(note, _facts_of_audio(scan))
         if scan is not None:
+            if source.sha256 not in self._tracks:
+                self._tell(source, scan)
             self._tracks[source.sha256] = scan
         return scan
 
@@ -138,12 +155,17 @@ class Scans:
         if source.kind is MediaKind.IMAGE and image is not None:
             pictures = PictureFacts(image, 1, Fraction(0))
         elif video is not None:
-            pictures = PictureFacts(video.size, video.num_frames, video.duration_seconds)
+            cuts = tuple((cut.end_seconds, cut.start_seconds) for cut in video.cuts)
+            pictures = PictureFacts(video.size, video.num_frames, video.duration_seconds, cuts)
         track = self._tracks.get(source.sha256)
         if track is None:
             return SourceFacts(pictures)
         sound = SoundFacts(track.rate_hz, track.channels, track.duration_seconds, track.loudness_lufs, track.true_peak)
         return SourceFacts(pictures, sound)
+
+    def _tell(self, source: SourceFile, scan: VideoScan | AudioScan) -> None:
+        if self._telling and scan.choice is not None:
+            logger.info("%s %s.", source.name, scan.choice)
 
     def _check_scanning(self) -> None:
         if not self._scanning:
@@ -170,6 +192,7 @@ def _facts_of_video(scan: VideoScan) -> dict[str, object]:
         "duration_seconds": str(scan.duration_seconds),
         "size": [scan.size.width, scan.size.height],
         "cuts": [[str(cut.end_seconds), str(cut.start_seconds)] for cut in scan.cuts],
+        "choice": scan.choice,
     }
 
 
@@ -180,6 +203,7 @@ def _video_of(facts: Mapping) -> VideoScan:
         duration_seconds=Fraction(facts["duration_seconds"]),
         size=FrameSize(*facts["size"]),
         cuts=tuple(Cut(Fraction(end), Fraction(start)) for end, start in facts["cuts"]),
+        choice=facts["choice"],
     )
 
 
@@ -196,6 +220,7 @@ def _facts_of_audio(scan: AudioScan | None) -> dict[str, object] | None:
         "loudness_lufs": scan.loudness_lufs,
         "silences": [[str(begin), str(end)] for begin, end in scan.silences],
         "clipped": scan.clipped,
+        "choice": scan.choice,
     }
 
 
@@ -212,4 +237,5 @@ def _audio_of(facts: Mapping | None) -> AudioScan | None:
         loudness_lufs=facts["loudness_lufs"],
         silences=tuple((Fraction(begin), Fraction(end)) for begin, end in facts["silences"]),
         clipped=facts["clipped"],
+        choice=facts["choice"],
     )

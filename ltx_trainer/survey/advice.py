@@ -44,6 +44,9 @@ STILL_CLIPS_SHARE = 0.1
 ENLARGED = 1.1
 """Factor from a source to its clip."""
 
+LEAST_THRESHOLD_SECONDS = 1
+"""Of `split_input_duration_threshold`: a video of this length is never split."""
+
 SILENT_SHARE = 0.25
 """Of all clips' time, that is silent."""
 
@@ -150,6 +153,32 @@ def repeated_captions(clips: Sequence[SurveyedClip]) -> Advice | None:
 
 def _captioned(clips: Sequence[SurveyedClip]) -> list[SurveyedClip]:
     return [clip for clip in clips if not clip.lacks_caption]
+
+
+def cuts_in_clips(clips: Sequence[SurveyedClip]) -> Advice | None:
+    """Say that clips show more than one scene, which teaches the model to cut."""
+    cut = [clip for clip in clips if _shows_a_cut(clip)]
+    if not cut:
+        return None
+    remedy = "cut them out yourself"
+    if any(clip.source.pictures.duration_seconds > LEAST_THRESHOLD_SECONDS for clip in cut if clip.source.pictures):
+        remedy = f"with {LEAST_THRESHOLD_SECONDS}, their scenes become clips, where they are long enough"
+    return Advice(
+        AdviceKind.CUTS,
+        f"{_have(len(cut), 'shows', 'show')} more than one scene, and the LoRA will learn to cut: videos of up to "
+        f"input.split_input_duration_threshold seconds are not split; {remedy}.",
+        tuple(clip.name for clip in cut),
+    )
+
+
+def _shows_a_cut(clip: SurveyedClip) -> bool:
+    """Say whether the frames of a clip, each in the middle of its time, lie on both sides of a cut or in a dissolve."""
+    pictures, footage = clip.source.pictures, clip.footage
+    if pictures is None or footage is None:
+        return False
+    half = footage.span_seconds / (2 * footage.shape.num_frames)
+    first, last = footage.start_seconds + half, footage.start_seconds + footage.span_seconds - half
+    return any(first < next_begin and end <= last for end, next_begin in pictures.cuts)
 
 
 def lost_motion(clips: Sequence[SurveyedClip]) -> Advice | None:
@@ -281,6 +310,7 @@ OF_CLIPS: Sequence[Callable[[Sequence[SurveyedClip]], Advice | None]] = (
     empty_captions,
     alike_captions,
     repeated_captions,
+    cuts_in_clips,
     lost_motion,
     hardly_moves,
     enlarged,

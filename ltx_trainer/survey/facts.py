@@ -183,6 +183,7 @@ class AdviceKind(StrEnum):
     EMPTY_CAPTIONS = "empty captions"
     ALIKE_CAPTIONS = "captions all alike"
     REPEATED_CAPTIONS = "repeated captions"
+    CUTS = "cuts in clips"
     LOST_MOTION = "motion cut off"
     HARDLY_MOVES = "hardly moves"
     ENLARGED = "enlarged"

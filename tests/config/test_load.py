@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ import yaml
 
 from ltx_trainer.config import default_of, load_settings, settings_as_yaml
 from ltx_trainer.errors import ConfigError
-from ltx_trainer.modes import MODES
+from ltx_trainer.modes import EITHER, MODES, SOUNDS, STILLS, VIDEOS
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
 FOLDERS = {"ltx-2.3": "ltx23", "ltx-video": "ltx-video"}
@@ -33,6 +34,15 @@ def test_every_mode_has_a_config_that_shows_its_fields_and_items() -> None:
         assert mode.fields | (mode.defaults.keys() - mode.lacks) <= written.keys()
         (item,) = written["validation"]
         assert {field.name for field in mode.item_fields if field.required} | {"prompt"} == item.keys()
+
+
+def test_a_shipped_config_lists_the_extensions_that_are_taken() -> None:
+    kinds = [VIDEOS - EITHER, STILLS, SOUNDS]
+    listed = {path: re.findall(r"\.\w+(?:/\.\w+)+", path.read_text()) for path in SHOWN}
+
+    assert all(listed.values())
+    for path, lists in listed.items():
+        assert [extensions for extensions in lists if set(extensions.split("/")) not in kinds] == [], path
 
 
 def test_a_shipped_config_has_the_defaults_of_its_mode() -> None:

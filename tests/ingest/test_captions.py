@@ -48,6 +48,31 @@ def test_a_caption_that_is_not_utf8_is_refused_with_its_name_and_the_byte(
     assert not store.exists()
 
 
+def test_captions_of_scenes_windows_and_parts_go_with_the_video_that_they_are_of(
+    t2v: Mode, make_archive: Callable[..., Path], store: Path
+) -> None:
+    texts = ("#scene-002", "#scene-003#window-001", "#window-003", "#part-002", "#SCENE-1", "#scene-004")
+    path = make_archive(
+        {
+            **dict.fromkeys(["in/x.mp4", "in/x#scene-004.mp4", "in/#scene-001.mp4"], b"1"),
+            **{f"in/x{piece}.txt": piece.encode() for piece in texts},
+            "in/x.txt": b"all",
+            "in/y#scene-001.txt": b"of no video",
+            "in/#scene-001.txt": b"a name",
+        }
+    )
+    manifest = ingest_archive(path, t2v, store)
+    named, x, own = manifest.examples
+
+    assert {piece: item.text for piece, item in x.pieces.items()} == {piece: piece for piece in sorted(texts[:4])}
+    assert (x.caption, own.name, own.caption, own.pieces) == ("all", "x#scene-004", "#scene-004", {})
+    assert (named.name, named.caption) == ("#scene-001", "a name")
+    assert [item.name for item in manifest.left_out if item.is_incomplete] == [
+        "in/x#SCENE-1.txt",
+        "in/y#scene-001.txt",
+    ]
+
+
 def test_a_text_file_that_is_no_caption_need_not_be_utf8(
     t2v: Mode, make_archive: Callable[..., Path], store: Path
 ) -> None:

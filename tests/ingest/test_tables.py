@@ -114,6 +114,22 @@ def test_paths_begin_from_the_folder_of_the_table(t2v: Mode, make_archive: MakeA
     assert captions(path, t2v, store) == {"x/a": "first", "x/b": "second", "y/a": None}
 
 
+@pytest.mark.parametrize("named", ["x#scene-002", "x#scene-002.mp4", "x.mp4#scene-002"])
+def test_a_table_may_name_a_scene_and_is_held_against_the_file_beside_the_video(
+    t2v: Mode, make_archive: MakeArchive, store: Path, named: str
+) -> None:
+    members = {"set/x.mp4": b"1", "set/dataset.json": as_list([{"media_path": named, "caption": "words"}])}
+    manifest = ingest_archive(make_archive(members), t2v, store)
+
+    assert {piece: item.text for piece, item in manifest.examples[0].pieces.items()} == {"#scene-002": "words"}
+    assert manifest.left_out == ()
+    refuse(
+        make_archive({**members, "set/x#scene-002.txt": b"other"}),
+        t2v,
+        r"x#scene-002 has captions that differ: 'set/x#scene-002\.txt' says 'other' and 'set/dataset\.json', row 1",
+    )
+
+
 @pytest.mark.parametrize("named", ["x_start.mp4", "x_end.mp4", "x_mask.png"])
 def test_a_table_may_name_any_file_of_an_example(make_archive: MakeArchive, store: Path, named: str) -> None:
     path = make_archive(

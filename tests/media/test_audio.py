@@ -36,6 +36,18 @@ def test_a_tone_keeps_its_pitch_level_and_length_at_every_rate(studio: "Studio",
     np.testing.assert_allclose(samples[:, 100:-100], studio.tone(1000, 1, 16000)[:, 100:-100], atol=2e-3)
 
 
+@pytest.mark.parametrize("extension", ["mp4", "mov", "mkv"])
+def test_the_priming_of_a_late_track_of_aac_does_not_move_its_sound(studio: "Studio", extension: str) -> None:
+    late = studio.track(studio.tone(1000, 0.5, 48000), 48000, start_samples=24000)
+    path = studio.write(f"late.{extension}", studio.pictures(studio.numbered(24)), late)
+
+    sound = decode_audio(path, start_seconds=Fraction(0), span_seconds=Fraction(1), rate_hz=48000)[0]
+
+    assert (np.abs(sound) > 0.1).argmax() / 48000 == pytest.approx(0.5, abs=1e-3)
+    # What an encoder hears before an attack is heard before it too, softly.
+    assert np.abs(sound[: round(0.498 * 48000)]).max() < 0.05
+
+
 def test_a_late_start_is_silence_first(studio: "Studio") -> None:
     late = studio.track(studio.tone(1000, 1, 48000), 48000, codec="pcm_s16le", start_samples=9600)
     path = studio.write("late.mkv", track=late)

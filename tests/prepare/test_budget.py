@@ -102,18 +102,18 @@ ORPHAN = LeftOut("b.txt", "is a caption without media", is_incomplete=True)
 
 
 def test_an_example_that_lacks_a_file_is_refused_by_name() -> None:
-    manifest = Manifest((), (ORPHAN, replace(ORPHAN, name="c.txt"), LeftOut("notes.md", "not used")))
+    left_out = (ORPHAN, replace(ORPHAN, name="c.txt"), LeftOut("notes.md", "not used"))
     with pytest.raises(
         DatasetError, match=r"^2 files .*:\n  b\.txt: is a caption without media\n  c\.txt: "
     ) as refusal:
-        check_complete(manifest, DataSection())
+        check_complete(left_out, DataSection())
     assert "notes.md" not in str(refusal.value)
     assert str(refusal.value).endswith("take them out, or set data.incomplete: skip to train without them.")
 
 
 def test_an_example_that_lacks_a_file_is_skipped_if_the_settings_say_so() -> None:
-    check_complete(Manifest((), (ORPHAN,)), DataSection(incomplete="skip"))
+    check_complete((ORPHAN,), DataSection(incomplete="skip"))
 
 
 def test_a_note_is_no_incomplete_example() -> None:
-    check_complete(Manifest((), (LeftOut("notes.md", "not used"),)), DataSection())
+    check_complete((LeftOut("notes.md", "not used"),), DataSection())

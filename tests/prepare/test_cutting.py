@@ -1,13 +1,14 @@
 """Which frames of a source become a clip, and what is left out."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ltx_trainer.artifacts import Clips, Example, Footage, LeftOut, Role
+from ltx_trainer.artifacts import Clips, Example, Footage, LeftOut, PieceCaption, Role
 from ltx_trainer.config import DataSection
 from ltx_trainer.errors import DatasetError
 from ltx_trainer.geometry import ClipShape, FrameSize, midpoint_times
@@ -91,6 +92,45 @@ def test_the_caption_of_a_split_video_applies_to_every_scene(prepare: Prepare, m
     assert [clip.caption for clip in clips.clips] == ["a caption", "a caption"]
 
 
+def test_a_scene_has_its_own_caption_and_the_video_s_where_it_has_none(
+    prepare: Prepare, make_video: Make, as_example: AsExample
+) -> None:
+    said = {"#scene-002": "two", "#scene-003": "three", "#scene-003#window-002": "its end", "#scene-001": None}
+    example = replace(
+        as_example(make_video("a", 24, 24, 24)),
+        pieces={piece: PieceCaption(text, "a table") for piece, text in said.items()},
+    )
+    clips = prepare(example, split_input_duration_threshold=1, data=SPREAD, trigger_phrase="TOK")
+
+    assert {clip.name: clip.caption for clip in clips.clips} == {
+        "a#scene-001#window-001": "TOK a caption",
+        "a#scene-001#window-002": "TOK a caption",
+        "a#scene-002#window-001": "TOK two",
+        "a#scene-002#window-002": "TOK two",
+        "a#scene-003#window-001": "TOK three",
+        "a#scene-003#window-002": "TOK its end",
+    }
+    assert clips.left_out == ()
+
+
+def test_a_caption_of_a_scene_that_there_is_not_is_told_as_an_incomplete_example(
+    prepare: Prepare, make_video: Make, as_example: AsExample
+) -> None:
+    pieces = {piece: PieceCaption("words", f"'a{piece}.txt'") for piece in ("#scene-002", "#scene-003", "#window-001")}
+    example = replace(as_example(make_video("a", 40, 20)), pieces=pieces)
+    short, *missing = prepare(example, num_frames=25, split_input_duration_threshold=1).left_out
+
+    assert (short.name, short.is_incomplete) == ("a#scene-002", False)
+    assert missing == [
+        LeftOut(
+            f"a{piece}",
+            f"has a caption ('a{piece}.txt') and is no clip: a.mp4 gives a#scene-001, a#scene-002",
+            is_incomplete=True,
+        )
+        for piece in ("#scene-003", "#window-001")
+    ]
+
+
 @pytest.mark.parametrize("scaled", [False, True])
 def test_every_scene_of_ltx_video_has_the_caption_of_its_video_after_the_trigger_phrase(
     prepare: Prepare, make_video: Make, scaled: bool
@@ -118,6 +158,16 @@ def test_a_scene_that_is_too_short_is_left_out_alone(prepare: Prepare, make_vide
 def test_scenes_are_scaled_each_by_itself(prepare: Prepare, make_video: Make) -> None:
     found = footage_of(prepare(make_video("a", 24, 30), split_input_duration_threshold=1, auto_scale_input=True))
     assert [item.span_seconds for item in found.values()] == [1, Fraction(30, 24)]
+
+
+def test_the_cuts_of_a_video_that_is_not_split_are_known_where_videos_are(prepare: Prepare, make_video: Make) -> None:
+    path = make_video("a", 24, 24)
+    looked, unlooked = (prepare(path, split_input_into_scenes=flag) for flag in (True, False))
+    found = [
+        source.pictures.cuts for clips in (looked, unlooked) for source in clips.sources.values() if source.pictures
+    ]
+
+    assert found == [((1, 1),), ()]
 
 
 @pytest.mark.parametrize("fields", [{"split_input_into_scenes": False}, {"split_input_duration_threshold": 2}])

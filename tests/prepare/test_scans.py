@@ -1,10 +1,14 @@
 """Scans are remembered by content, so that nothing is decoded twice."""
 
+import logging
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
+from av.audio.frame import AudioFrame
 
 from ltx_trainer.artifacts import Clips, Example, Role
 from ltx_trainer.errors import MediaError
@@ -49,6 +53,29 @@ def test_the_absence_of_a_track_is_remembered(make_video: Make, as_example: AsEx
     assert Scans(scans).audio(source, rate_hz=16000) is None
     source.path.unlink()
     assert Scans(scans).audio(source, rate_hz=16000) is None
+
+
+def test_the_track_that_is_taken_of_several_is_told_once_a_run_recalled_or_not(
+    as_example: AsExample, scans: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "several.mkv"
+    with av.open(str(path), "w") as output:
+        tracks = [output.add_stream("pcm_s16le", rate=rate, layout="mono") for rate in (16000, 8000)]
+        for track in tracks:
+            frame = AudioFrame.from_ndarray(np.full((1, 8000), 9, np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts = track.rate, 0
+            output.mux(track.encode(frame))
+    target = as_example(path).files[Role.TARGET]
+
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger="ltx_trainer"):
+            memory = Scans(scans)
+            for _ in range(2):
+                assert memory.audio(target, rate_hz=16000) == scan_audio(path, rate_hz=16000)
+        (told,) = (record.getMessage() for record in caplog.records)
+        taken, other = "track 0 (pcm_s16le, 16000 Hz, 1 channels)", "track 1 (pcm_s16le, 8000 Hz, 1 channels)"
+        assert told == f"several.mkv has 2 audio tracks: {taken} is taken, and not {other}."
 
 
 def test_a_second_run_decodes_nothing(

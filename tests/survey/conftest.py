@@ -41,6 +41,8 @@ def surveyed() -> Callable[..., SurveyedClip]:
         gain: float = 1.0,
         held_out: bool = False,
         lacks_caption: bool = False,
+        cuts: Sequence[tuple[Fraction, Fraction]] = (),
+        seconds: Fraction = Fraction(5),
     ) -> SurveyedClip:
         kind = MediaKind.IMAGE if num_frames == 1 else MediaKind.VIDEO
         source = Source(file or f"{name}.mp4", Path("nowhere"), digest or f"digest of {file or name}", kind)
@@ -60,7 +62,7 @@ def surveyed() -> Callable[..., SurveyedClip]:
             ),
             {
                 source.sha256: SourceFacts(
-                    PictureFacts(own, 120, Fraction(5)), SoundFacts(44100, 1, Fraction(5), -20.0, 0.5)
+                    PictureFacts(own, 120, seconds, tuple(cuts)), SoundFacts(44100, 1, Fraction(5), -20.0, 0.5)
                 )
             },
             Glimpse({Role.TARGET: Glance((b"jpeg",), own_prints, moving, lost, cut_off)}, waveforms),

@@ -1,6 +1,7 @@
 """Where the data will disappoint, at both sides of every threshold."""
 
 from collections.abc import Callable
+from fractions import Fraction
 
 import pytest
 
@@ -10,6 +11,7 @@ from ltx_trainer.survey import Advice, LookAlikes, Overlap, SurveyedClip
 from ltx_trainer.survey.advice import (
     alike_captions,
     clipping,
+    cuts_in_clips,
     empty_captions,
     enlarged,
     few_clips,
@@ -117,6 +119,28 @@ def test_scenes_of_one_file_share_their_caption_unblamed(make: Make) -> None:
     scenes = [make(f"x#scene-{number:03d}", "a ball", file="x.mp4") for number in range(4)]
 
     assert repeated_captions([*scenes, make("y", "a wall")]) is None
+
+
+@pytest.mark.parametrize(
+    ("cut", "told"),
+    [((0, 0), False), ((0, 1), True), ((1, 1), True), ((95, 95), True), ((95, 99), True), ((96, 96), False)],
+)
+def test_clips_that_show_more_than_one_scene_are_told(make: Make, cut: tuple[int, int], told: bool) -> None:
+    # Of frames 48 to 143 of its file, at 24 a second.
+    end, begin = (2 + Fraction(frame, 24) for frame in cut)
+    advice = cuts_in_clips([make("x", begin=2, cuts=[(end, begin)]), make("y")])
+
+    assert (advice is not None) == told
+    if advice is not None:
+        assert "1 clip shows more than one scene" in said(advice)
+        assert "; with 1, their scenes become clips" in said(advice)
+        assert advice.clips == ("x",)
+
+
+def test_what_is_too_short_to_be_split_is_to_be_cut_by_hand(make: Make) -> None:
+    cut = (Fraction(1, 2), Fraction(1, 2))
+
+    assert "not split; cut them out yourself." in said(cuts_in_clips([make("x", cuts=[cut], seconds=Fraction(1))]))
 
 
 @pytest.mark.parametrize(
