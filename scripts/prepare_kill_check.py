@@ -42,6 +42,8 @@ NUM_SCENES, SCENES_SEED = 3, 1
 SIDE, NUM_FRAMES, RATE_HZ, FRAME_RATE = 64, 12, 48000, Fraction(24)
 DAMAGED_BYTES = 600
 """Of a clip that ends so early that nothing of it can be decoded."""
+FOR_A_WHILE = frozenset({"scratch", "spool"})
+"""Folders of the cache that are made again and are empty in the end."""
 LONGEST_WAIT_SECONDS = 0.2
 """From the awaited file to the kill."""
 
@@ -162,6 +164,7 @@ class Desk:
     def whole(self) -> dict[str, tuple[int, int]]:
         """Give the inode and the time of change of every file of the cache that is not on its way."""
         files = (path.relative_to(self.cache) for path in self.cache.rglob("*") if path.is_file())
+        files = (file for file in files if file.parts[0] not in FOR_A_WHILE)
         facts = {
             str(file): (self.cache / file).stat() for file in files if not any(part[0] == "." for part in file.parts)
         }

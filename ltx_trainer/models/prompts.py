@@ -4,9 +4,7 @@ Shapes: l text tokens, k text tokens that are not padding, s hidden states side 
 """
 
 import logging
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoTokenizer, Gemma3ForConditionalGeneration, PreTrainedTokenizerBase
 
-from ltx_trainer.atomic import locked, make_folder
+from ltx_trainer.atomic import scratch_folder
 from ltx_trainer.errors import ModelError
 from ltx_trainer.models.facts import ModelFacts
 from ltx_trainer.models.weights import load_component, load_transformers, placed, working_dtype
@@ -49,23 +47,10 @@ def encode_prompts(
     """
     waiting = list(texts)
     while waiting:
-        with _spool(scratch) as spool:
+        with scratch_folder(scratch / "hidden-states") as spool:
             files = _spool_hidden_states(facts, waiting, spool, device)
             part, waiting = waiting[: len(files)], waiting[len(files) :]
             yield from zip(part, _connect(facts, files, device), strict=True)
-
-
-@contextmanager
-def _spool(scratch: Path) -> Iterator[Path]:
-    """Give an empty folder, without what a killed process left in it, and take it away in the end."""
-    folder = scratch / "hidden-states"
-    with locked(scratch / "hidden-states.lock"):
-        try:
-            shutil.rmtree(folder, ignore_errors=True)
-            make_folder(folder)
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 @torch.no_grad()
