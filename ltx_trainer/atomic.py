@@ -140,12 +140,12 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 
 def clear_scratch(folder: Path) -> None:
     """Take away the scratch folders below `folder` that killed processes left; what a process has, it keeps."""
-    for path in folder.rglob(f"*{LOCK}"):
-        place, lock = path.with_suffix(""), FileLock(path)
-        if not place.is_dir():
-            continue
-        with suppress(Timeout), lock.acquire(timeout=0):
-            shutil.rmtree(place, ignore_errors=True)
+    # os.walk goes on where another process has taken a folder away meanwhile.
+    for parent, folders, files in os.walk(folder):
+        for name in folders:
+            if f"{name}{LOCK}" in files:
+                with suppress(Timeout), FileLock(Path(parent, f"{name}{LOCK}")).acquire(timeout=0):
+                    shutil.rmtree(Path(parent, name), ignore_errors=True)
 
 
 def _lock_of(path: Path) -> Path:

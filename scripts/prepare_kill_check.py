@@ -145,7 +145,8 @@ class Desk:
 
     def num_files(self) -> int:
         """Count what there is, whole or not."""
-        return sum(path.is_file() for place in (self.cache, self.output) for path in place.rglob("*"))
+        # os.walk goes on where a folder has been taken away meanwhile.
+        return sum(len(files) for place in (self.cache, self.output) for _, _, files in os.walk(place))
 
     def clear(self) -> None:
         """Take away what commands have left."""
