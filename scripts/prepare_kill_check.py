@@ -3,11 +3,11 @@
 python scripts/prepare_kill_check.py --kills 50
 python scripts/prepare_kill_check.py --kills 20 --endpoint fal-ai/ltx-video-trainer
 
-Every kill is SIGKILL, a moment after a random number of files has come to be in a cache that begins empty, so that the
-kills are spread over all that is written.
-The archive has clips with sound, references, masks, images, captions and a clip that is damaged. After the second
-command the cache and the run's folder must be equal to the undisturbed ones, file by file and byte for byte, and what
-lay whole in the cache at the kill must be the same file still. The exit status is 1 if anything differs.
+Every kill is SIGKILL of the command alone, a moment after a random number of files has come to be in a cache that
+begins empty, so that the kills are spread over all that is written. The archive has clips with sound, references,
+masks, images, captions and a clip that is damaged. After the second command the cache and the run's folder must be equal to
+the undisturbed ones, file by file and byte for byte, what lay whole in the cache at the kill must be the same file
+still, and no process of the killed command may be at work. The exit status is 1 if it is not so.
 """
 
 import argparse
@@ -20,13 +20,15 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from fractions import Fraction
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import psutil
 from forked import start_command
 from PIL import Image
 
@@ -102,10 +104,12 @@ class Desk:
     Attributes:
         folder: Of all that follows.
         config: The settings.
+        orphans: Processes that a killed command had started.
     """
 
     folder: Path
     config: Path
+    orphans: list[psutil.Process] = field(default_factory=list)
 
     @property
     def cache(self) -> Path:
@@ -130,6 +134,9 @@ class Desk:
         command.join()
         if command.exitcode:
             raise SystemExit(f"prepare ended with {command.exitcode}: {(self.folder / 'run.said').read_text()}")
+        alive = [orphan.pid for orphan in self.orphans if _is_at_work(orphan)]
+        if alive:
+            raise SystemExit(f"Processes of a killed command are at work after the next one: {alive}.")
         return time.monotonic() - began
 
     def kill_once(self, reached: Callable[[], bool], seconds: float = 0.0) -> bool:
@@ -139,6 +146,8 @@ class Desk:
             time.sleep(0.002)
         command.join(seconds)
         was_alive = command.is_alive()
+        with suppress(psutil.NoSuchProcess):
+            self.orphans[:] = psutil.Process(command.pid).children(recursive=True)
         command.kill()
         command.join()
         return was_alive
@@ -170,6 +179,13 @@ class Desk:
             str(file): (self.cache / file).stat() for file in files if not any(part[0] == "." for part in file.parts)
         }
         return {name: (fact.st_ino, fact.st_mtime_ns) for name, fact in facts.items() if not name.endswith(".lock")}
+
+
+def _is_at_work(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _lasting(path: Path) -> bytes:
