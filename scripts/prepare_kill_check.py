@@ -5,9 +5,9 @@ python scripts/prepare_kill_check.py --kills 20 --endpoint fal-ai/ltx-video-trai
 
 Every kill is SIGKILL of the command alone, a moment after a random number of files has come to be in a cache that
 begins empty, so that the kills are spread over all that is written. The archive has clips with sound, references,
-masks, images, captions and a clip that is damaged. After the second command the cache and the run's folder must be equal to
-the undisturbed ones, file by file and byte for byte, what lay whole in the cache at the kill must be the same file
-still, and no process of the killed command may be at work. The exit status is 1 if it is not so.
+masks, images, captions and a clip that is damaged. After the second command the cache and the run's folder must be
+equal to the undisturbed ones, file by file and byte for byte, what lay whole in the cache at the kill must be the same
+file still, and no process of the killed command may be at work. The exit status is 1 if it is not so.
 """
 
 import argparse

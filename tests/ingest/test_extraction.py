@@ -57,9 +57,9 @@ def test_another_archive_goes_to_another_folder(t2v: Mode, make_archive: Callabl
 def test_an_extracted_file_that_is_gone_or_cut_is_extracted_again(
     t2v: Mode, make_archive: Callable[..., Path], store: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = make_archive({"a.mp4": b"whole file"})
+    path = make_archive({"x/a.mp4": b"other file", "y/a.mp4": b"whole file"})
     first = ingest_archive(path, t2v, store)
-    extracted = first.examples[0].files[Role.TARGET].path
+    extracted = first.examples[1].files[Role.TARGET].path
     extracted.unlink() if content is None else extracted.write_bytes(content)
     assert ingest_archive(path, t2v, store) == first
     assert extracted.read_bytes() == b"whole file"
