@@ -28,6 +28,7 @@ from ltx_trainer.errors import ConfigError, GeometryError
 from ltx_trainer.geometry import ClipShape
 from ltx_trainer.ingest import ingest_archive
 from ltx_trainer.launcher import is_main_process, num_processes
+from ltx_trainer.media import Spool, opened_spool
 from ltx_trainer.models import (
     Captioner,
     ModelFacts,
@@ -80,6 +81,11 @@ class Space:
         """What a stopped run goes on from."""
         return self.output / "checkpoints"
 
+    @property
+    def spool(self) -> Path:
+        """Decoded pictures that wait for the encoder; in the run's own folder, which no other run has."""
+        return self.output / "spool"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -120,26 +126,34 @@ def run(settings: Settings, space: Space, until: Stage, console: Console) -> Non
     Raises:
         TrainerError: As the stages say.
     """
-    plan = look(settings, space, console)
-    if until is Stage.INSPECT:
-        report.show_data(
-            console,
-            plan.clips.clips,
-            plan.left_out,
-            with_audio=plan.clips.with_audio,
-            conditions=_conditions(settings, plan),
-        )
-        if plan.captioner is not None:
-            report.show_lacking(console, len(plan.lacking), plan.captioner.source)
-    else:
-        check_newest(space.checkpoints, plan.identity, settings.input.number_of_steps)
-    survey = _survey(settings, space, plan, console) if is_main_process() else None
-    if until is not Stage.INSPECT:
-        work(settings, space, plan, until, console, survey)
+    with opened_spool(space.spool, settings.data.spool_gb) as spool:
+        plan = look(settings, space, console, spool)
+        if until is Stage.INSPECT:
+            report.show_data(
+                console,
+                plan.clips.clips,
+                plan.left_out,
+                with_audio=plan.clips.with_audio,
+                conditions=_conditions(settings, plan),
+            )
+            if plan.captioner is not None:
+                report.show_lacking(console, len(plan.lacking), plan.captioner.source)
+        else:
+            check_newest(space.checkpoints, plan.identity, settings.input.number_of_steps)
+        survey = _survey(settings, space, plan, console, spool) if is_main_process() else None
+        if until is not Stage.INSPECT:
+            work(settings, space, plan, until, console, spool, survey)
 
 
-def look(settings: Settings, space: Space, console: Console | None = None) -> Plan:
-    """Find out what a run would do: fetch and read the archive, the model's facts and the media, without torch."""
+def look(settings: Settings, space: Space, console: Console | None = None, spool: Spool | None = None) -> Plan:
+    """Find out what a run would do: fetch and read the archive, the model's facts and the media, without torch.
+
+    Args:
+        settings: Of the run.
+        space: Its folders.
+        console: Where to show how far it is.
+        spool: Where the pictures of clips are kept that are decoded on the way.
+    """
     mode, request = settings.mode, settings.input
     check_wandb(settings.report.wandb_project)
     make_folder(space.output)
@@ -185,6 +199,8 @@ def look(settings: Settings, space: Space, console: Console | None = None) -> Pl
             sound_grid=sound_grid,
             frames_factor=math.lcm(REQUEST_FRAMES_FACTOR, facts.factors.frames),
             data=settings.data,
+            spool=spool,
+            track=None if console is None else report.track(console),
             captions_follow=settings.captions.auto,
         )
     previews = settle_previews(previews, mode, with_audio=clips.with_audio)
@@ -199,7 +215,13 @@ def look(settings: Settings, space: Space, console: Console | None = None) -> Pl
 
 
 def work(
-    settings: Settings, space: Space, plan: Plan, until: Stage, console: Console, survey: Survey | None = None
+    settings: Settings,
+    space: Space,
+    plan: Plan,
+    until: Stage,
+    console: Console,
+    spool: Spool,
+    survey: Survey | None = None,
 ) -> None:
     """Write the captions that lack, encode, train, render and export.
 
@@ -209,6 +231,7 @@ def work(
         plan: From `look`.
         until: The last stage.
         console: Where to show how far it is.
+        spool: Where pictures may lie decoded; it is empty in the end.
         survey: Of the data; the main process has one.
     """
     # torch takes seconds to import; a run that is refused above never comes here.
@@ -217,10 +240,11 @@ def work(
 
     accelerator, dtype = make_accelerator(settings.training.precision)
     main = accelerator.is_main_process
-    job = _Job(settings, space, plan, open_family(plan.facts), accelerator, dtype, console, survey)
+    job = _Job(settings, space, plan, open_family(plan.facts), accelerator, dtype, console, spool, survey)
     on_main(job.family.check_weights)
     job = replace(job, plan=_captioned(job))
     encoded = _encode(job)
+    on_main(spool.clear)
     if main:
         _record(job, encoded)
     debug_dataset = on_main(lambda: _debug_dataset(job, encoded))
@@ -251,6 +275,7 @@ class _Job:
     accelerator: "Accelerator"
     dtype: "torch.dtype"
     console: Console
+    spool: Spool
     survey: Survey | None
 
 
@@ -310,6 +335,8 @@ def _encode(job: _Job) -> _Encoded:
         plan.previews,
         settings.input.validation_negative_prompt,
         space.cache,
+        spool=job.spool,
+        workers=settings.data.workers,
         still_crf=settings.validation.still_crf,
         accelerator=job.accelerator,
         track=report.track(job.console),
@@ -327,7 +354,7 @@ def _encode(job: _Job) -> _Encoded:
     return _Encoded(cached, (*plan.left_out, *cached.left_out), held_out, base, identity, start)
 
 
-def _survey(settings: Settings, space: Space, plan: Plan, console: Console) -> Survey:
+def _survey(settings: Settings, space: Space, plan: Plan, console: Console, spool: Spool) -> Survey:
     """Look at a little of every clip, leave what that tells in the run's folder, and say where it will disappoint."""
     survey = survey_data(
         plan.clips,
@@ -341,6 +368,8 @@ def _survey(settings: Settings, space: Space, plan: Plan, console: Console) -> S
         conditions=_conditions(settings, plan),
         lacking=plan.lacking,
         decoded=settings.report.dataset_page,
+        spool=spool,
+        workers=settings.data.workers,
         track=report.track(console),
     )
     _write_survey(settings, space.output, survey)

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, Protocol, TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import InitProcessGroupKwargs, gather_object, parse_flag_from_env
 
 from ltx_trainer.errors import ConfigError, OutOfResources, TrainerError
+from ltx_trainer.workers import Tracker
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -21,14 +22,6 @@ PRECISIONS: dict[str, tuple[Literal["no", "bf16"], torch.dtype]] = {
     "fp32": ("no", torch.float32),
     "bf16": ("bf16", torch.bfloat16),
 }
-
-
-class Tracker(Protocol):
-    """Shows how far a loop is."""
-
-    def __call__(self, items: Iterable[Item], what: str, total: int, /) -> Iterable[Item]:
-        """Give the items one by one; there are `total`."""
-        ...
 
 
 def make_accelerator(precision: Literal["auto", "bf16", "fp32"]) -> tuple[Accelerator, torch.dtype]:

@@ -55,11 +55,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--endpoint", choices=[MASKED, MIXED], default=MASKED)
+    parser.add_argument("--workers", type=int, default=2, help="processes that decode; 0 is the command's own")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     options = parser.parse_args()
     moments = random.Random(options.seed)
     with TemporaryDirectory() as folder:
-        desk = make_desk(Path(folder), options.endpoint)
+        desk = make_desk(Path(folder), options.endpoint, workers=options.workers)
         # The first command starts the server that the others are forked from.
         desk.finish()
         desk.clear()
@@ -196,13 +197,14 @@ def _lasting(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def make_desk(folder: Path, endpoint: str, base: str = "miniature") -> Desk:
+def make_desk(folder: Path, endpoint: str, base: str = "miniature", *, workers: int = 0) -> Desk:
     """Write the archive, the inputs of a preview and the settings of a run.
 
     Args:
         folder: Where to.
         endpoint: `MASKED` or `MIXED`.
         base: The model.
+        workers: Processes that decode.
     """
     folder.mkdir(parents=True, exist_ok=True)
     scenes = world.draw_scenes(NUM_SCENES, SCENES_SEED)
@@ -223,6 +225,7 @@ def make_desk(folder: Path, endpoint: str, base: str = "miniature") -> Desk:
         "endpoint": endpoint,
         "input": request,
         "model": {"base": base},
+        "data": {"workers": workers},
         "paths": {"cache": str(folder / "cache")},
     }
     config = folder / "run.yaml"

@@ -11,7 +11,6 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ltx_trainer import media
 from ltx_trainer.artifacts import (
     CachedExample,
     CachedMedia,
@@ -28,13 +27,16 @@ from ltx_trainer.artifacts import (
 )
 from ltx_trainer.atomic import clear_scratch
 from ltx_trainer.cache.key import audio_key, mask_key, prompt_key, video_key
-from ltx_trainer.cache.store import TensorStore
+from ltx_trainer.cache.reading import Mask, Pictures, ReadAhead, Reading, Sound
+from ltx_trainer.cache.store import TensorStore, TensorWriter
 from ltx_trainer.conditions.masks import kept_cells
 from ltx_trainer.digests import FileDigests
 from ltx_trainer.errors import DatasetError, MediaError
 from ltx_trainer.geometry import num_audio_tokens
+from ltx_trainer.media import Spool
 from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
-from ltx_trainer.processes import Tracker, on_main, share_of, shown_by_main, together
+from ltx_trainer.processes import on_main, share_of, shown_by_main, together
+from ltx_trainer.workers import Tracker, ahead, num_workers
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,8 @@ class Cache:
         scratch: Where what this process needs for a while lies.
         digests: Of weights and media.
         track: Shows how far the encoding is.
+        spool: Where media wait that are read ahead. None: nothing is.
+        workers: Processes that read ahead. None: as the work and the cores allow.
     """
 
     family: Family
@@ -65,6 +69,8 @@ class Cache:
     scratch: Path
     digests: FileDigests
     track: Tracker
+    spool: Spool | None = None
+    workers: int | None = None
 
     def weights(self, component: str) -> str:
         """Say what a component computes with: its weights and config, and the device, which decides the precision."""
@@ -104,6 +110,8 @@ def fill_cache(
     still_crf: int | None,
     accelerator: Accelerator,
     track: Tracker,
+    spool: Spool | None = None,
+    workers: int | None = None,
 ) -> CachedSet:
     """Encode every caption, picture, mask and sound of a run, one large component on the device at a time.
 
@@ -119,6 +127,8 @@ def fill_cache(
             it is.
         accelerator: Device, and the other processes.
         track: Shows how far the main process is with its share.
+        spool: Where pictures may lie decoded, and media wait that are read ahead. None: each is read when it is needed.
+        workers: Processes that read ahead of each that encodes. None: as the work and the cores allow.
 
     Raises:
         DatasetError: The media of every clip failed, or a mask keeps everything or nothing.
@@ -127,7 +137,7 @@ def fill_cache(
     """
     # A killed run may have left there what this one has no use for.
     clear_scratch(folder / "scratch")
-    cache = _open_cache(family, folder, accelerator, track)
+    cache = _open_cache(family, folder, spool, workers, accelerator, track)
     items: dict[str, Preview] = {f"input.validation.{index}": item for index, item in enumerate(previews)}
     named = {clip.name: clip for clip in clips.clips}
     # First, because they cost least and may end the run.
@@ -164,7 +174,9 @@ def fill_cache(
     )
 
 
-def _open_cache(family: Family, folder: Path, accelerator: Accelerator, track: Tracker) -> Cache:
+def _open_cache(
+    family: Family, folder: Path, spool: Spool | None, workers: int | None, accelerator: Accelerator, track: Tracker
+) -> Cache:
     return Cache(
         family,
         accelerator,
@@ -173,6 +185,8 @@ def _open_cache(family: Family, folder: Path, accelerator: Accelerator, track: T
         folder / "scratch" / str(accelerator.process_index),
         FileDigests(folder / "digests"),
         shown_by_main(track, accelerator),
+        spool,
+        workers,
     )
 
 
@@ -199,12 +213,22 @@ def _fill_prompts(cache: Cache, texts: Iterable[str]) -> dict[str, Path]:
 
 
 def _encode_prompts(cache: Cache, paths: Mapping[str, Path]) -> None:
-    """Encode what is missing of this process's share."""
-    own = cache.own_share(paths.values())
-    missing = [text for text, path in paths.items() if path in own and not path.is_file()]
+    """Encode what is missing of this process's share of the batches.
+
+    The batches are of all texts, because what is read together is rounded together: a run that was stopped ends with
+    the embeddings that it would have had, and so do many processes.
+    """
+    missing: list[str] = []
+    # What the batches are takes a tokenizer to say.
+    if not all(path.is_file() for path in paths.values()):
+        index, count = cache.accelerator.process_index, cache.accelerator.num_processes
+        own = cache.family.prompt_batches(paths)[index::count]
+        missing = [text for batch in own for text in batch if not paths[text].is_file()]
     logger.info("Prompts: %d distinct, %d to encode%s.", len(paths), len(missing), cache.whose)
     if missing:
-        encoded = cache.family.encode_prompts(missing, cache.accelerator.device, scratch=cache.scratch)
+        encoded = cache.family.encode_prompts(
+            list(paths), cache.accelerator.device, scratch=cache.scratch, wanted=missing
+        )
         for text, embeddings in cache.track(encoded, "prompts", len(missing)):
             cache.store.write(paths[text], embeddings)
 
@@ -252,14 +276,14 @@ class _Task(Generic[Codec]):
     """One part to encode.
 
     Attributes:
-        source: What it is made from.
+        reading: What it is made from.
         path: Where its tensors lie or will lie.
         encode: Makes them.
     """
 
-    source: SourceFile
+    reading: Reading
     path: Path
-    encode: Callable[[Codec], Mapping[str, Tensor]]
+    encode: Callable[[Codec, Tensor], Mapping[str, Tensor]]
 
 
 def _fill_masks(cache: Cache, items: Mapping[str, Clip | Preview]) -> _Masks:
@@ -271,14 +295,14 @@ def _fill_masks(cache: Cache, items: Mapping[str, Clip | Preview]) -> _Masks:
     factors = cache.family.facts.factors
 
     def task(name: str, mask: Footage) -> _Task[None]:
-        def encode(_: None) -> dict[str, Tensor]:
-            white = torch.from_numpy(media.read_mask(mask))
+        def encode(_: None, white: Tensor) -> dict[str, Tensor]:
             try:
                 return {"kept": kept_cells(white, factors)}
             except MediaError as error:
                 raise DatasetError(f"{name}: {mask.source.name}: {error}") from error
 
-        return _Task(mask.source, cache.store.path("mask", mask_key(mask, factors)), encode)
+        key = mask_key(mask, factors)
+        return _Task(Mask(key, mask), cache.store.path("mask", key), encode)
 
     masks = {(name, Role.MASK): item.footage[Role.MASK] for name, item in items.items() if Role.MASK in item.footage}
     failed: dict[str, str] = {}
@@ -297,10 +321,12 @@ def _fill_video(
     def task(role: Role, part: Footage) -> _Task[VideoCodec]:
         crf = part.crf_as(role, still_crf)
 
-        def encode(codec: VideoCodec) -> dict[str, Tensor]:
-            return {"latents": codec.encode(torch.from_numpy(media.read_pictures(part, still_crf=crf)))}
-
-        return _Task(part.source, cache.store.path("video", video_key(part, weights, crf)), encode)
+        key = video_key(part, weights, crf)
+        return _Task(
+            Pictures(key, part, crf),
+            cache.store.path("video", key),
+            lambda codec, frames: {"latents": codec.encode(frames)},
+        )
 
     tasks = {place: task(place[1], part) for place, part in footage.items()}
     return _fill(cache, "video", tasks, cache.family.video_codec, failed)
@@ -316,10 +342,12 @@ def _fill_audio(cache: Cache, soundtracks: Mapping[Place, Soundtrack], failed: d
     def task(part: Soundtrack) -> _Task[AudioCodec]:
         num_tokens = num_audio_tokens(part.duration_seconds, audio.tokens_per_second)
 
-        def encode(codec: AudioCodec) -> dict[str, Tensor]:
-            return {"latents": codec.encode(torch.from_numpy(media.read_sound(part, audio.rate_hz)), num_tokens)}
+        key = audio_key(part, weights, num_tokens)
 
-        return _Task(part.source, cache.store.path("audio", audio_key(part, weights, num_tokens)), encode)
+        def encode(codec: AudioCodec, samples: Tensor) -> dict[str, Tensor]:
+            return {"latents": codec.encode(samples, num_tokens)}
+
+        return _Task(Sound(key, part, audio.rate_hz), cache.store.path("audio", key), encode)
 
     tasks = {place: task(part) for place, part in soundtracks.items()}
     return _fill(cache, "audio", tasks, cache.family.audio_codec, failed)
@@ -356,11 +384,23 @@ def _encode(
     logger.info("%s: %d clips, %d to encode%s.", kind.capitalize(), num_clips, len(missing), cache.whose)
     reasons: dict[Path, str] = {}
     if missing:
-        with open_codec(cache.accelerator.device) as codec:
-            for path, task in cache.track(missing.items(), kind, len(missing)):
+        read = _read_ahead(cache, [task.reading for task in missing.values()])
+        with open_codec(cache.accelerator.device) as codec, TensorWriter(cache.store) as writer:
+            for (path, task), reading in zip(missing.items(), cache.track(read, kind, len(missing)), strict=True):
                 try:
-                    cache.digests.check(task.source.path, task.source.sha256)
-                    cache.store.write(path, task.encode(codec))
+                    cache.digests.check(reading.source.path, reading.source.sha256)
+                    writer.write(path, task.encode(codec, torch.from_numpy(reading.read(cache.spool))))
                 except MediaError as error:
                     reasons[path] = str(error)
+                if cache.spool is not None:
+                    reading.drop(cache.spool)
     return reasons
+
+
+def _read_ahead(cache: Cache, readings: Sequence[Reading]) -> Iterable[Reading]:
+    """Have parts read by other processes, a few ahead, if that is worth it; give each when its turn comes."""
+    if cache.spool is None:
+        return readings
+    paths = [reading.source.path for reading in readings]
+    workers = num_workers(cache.workers, [path.stat().st_size for path in paths if path.is_file()])
+    return ahead(ReadAhead(cache.spool), readings, workers=workers) if workers else readings

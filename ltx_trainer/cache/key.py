@@ -13,7 +13,7 @@ from ltx_trainer.media.decoding import DECODING
 STRETCHING = 2
 """Raised whenever stretching a sound gives something else; it names only what is stretched."""
 
-ENCODING = 1
+ENCODING = 2
 """Raised whenever prompts, codecs or the log-mel spectrogram change what the same facts give."""
 
 MASKING = 2

@@ -22,7 +22,8 @@ from ltx_trainer.errors import DatasetError, MediaError, OutOfResources
 from ltx_trainer.media.decoding import DECODING
 from ltx_trainer.models.captioner import Captioner
 from ltx_trainer.models.vision import CaptionWriter, open_captioner
-from ltx_trainer.processes import Tracker, on_main, share_of, shown_by_main, together
+from ltx_trainer.processes import on_main, share_of, shown_by_main, together
+from ltx_trainer.workers import Tracker
 
 logger = logging.getLogger(__name__)
 

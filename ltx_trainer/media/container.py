@@ -18,6 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ltx_trainer.errors import MediaError
+from ltx_trainer.workers import num_threads
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ def video_stream_of(container: InputContainer, name: str) -> VideoStream:
         raise MediaError(f"{name} has no video track; it holds: {found}.")
     _check_decodable(stream, name)
     stream.thread_type = "AUTO"
+    stream.codec_context.thread_count = num_threads()
     return stream
 
 

@@ -10,9 +10,8 @@ from av.video.frame import VideoFrame
 
 from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import FrameSize
-from ltx_trainer.media.deinterlace import deinterlaced
-from ltx_trainer.media.picture import rgb_pixels, white_pixels
-from ltx_trainer.media.video import opened_video
+from ltx_trainer.media.picture import rgb_pixels, white_pixels, whole_pixels
+from ltx_trainer.media.video import opened_video, progressive
 
 
 def decode_frames(
@@ -41,6 +40,17 @@ def decode_frames(
     return pixels
 
 
+def decode_whole(
+    path: Path, times: Sequence[Fraction], size: FrameSize, *, canvas: FrameSize | None = None
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Decode as `decode_frames`, and cut nothing off: pictures `[rows, columns, 3]`, each with how often it is shown.
+
+    Raises:
+        MediaError: As in `decode_frames`.
+    """
+    return _read(path, times, lambda frame, aspect: whole_pixels(frame, size, aspect, path.name, canvas))
+
+
 def decode_white(
     path: Path, times: Sequence[Fraction], size: FrameSize, *, canvas: FrameSize | None = None
 ) -> np.ndarray:
@@ -57,15 +67,23 @@ def decode_white(
 def _fill(
     pictures: np.ndarray, path: Path, times: Sequence[Fraction], read: Callable[[VideoFrame, Fraction], np.ndarray]
 ) -> None:
+    done = 0
+    for picture, count in _read(path, times, read):
+        pictures[done : done + count] = picture
+        done += count
+
+
+def _read(
+    path: Path, times: Sequence[Fraction], read: Callable[[VideoFrame, Fraction], np.ndarray]
+) -> Iterator[tuple[np.ndarray, int]]:
     """Read the frame on screen at each time; `read` is given it with the aspect of its pixels."""
     assert all(before <= after for before, after in pairwise(times)), "times ascend"
     if not times:
         return
+    done = 0
     with opened_video(path) as video:
-        frames = video.frames(times[0])
-        done = 0
-        for frame, count in _on_screen(deinterlaced(frames) if video.has_fields else frames, times):
-            pictures[done : done + count] = read(frame, video.pixel_aspect)
+        for frame, count in _on_screen(progressive(video, video.frames(times[0])), times):
+            yield read(frame, video.pixel_aspect), count
             done += count
     if done < len(times):
         raise MediaError(f"{path.name} has a video track without a single frame. Export it again.")

@@ -73,6 +73,12 @@ def write_image(path: Path, pixels: np.ndarray) -> None:
         Image.fromarray(pixels).save(beside, "PNG")
 
 
+def resized(pixels: np.ndarray, size: FrameSize) -> np.ndarray:
+    """Scale RGB pixels `[height, width, 3]`, uint8, to the means of what each new pixel covers."""
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(picture.resize((size.width, size.height), Image.Resampling.BOX))
+
+
 def jpeg_bytes(pixels: np.ndarray, *, quality: int) -> bytes:
     """Compress RGB pixels `[height, width, 3]`, uint8, as a JPEG.
 

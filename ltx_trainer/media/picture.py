@@ -2,17 +2,20 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
+from threading import get_ident
 from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from ltx_trainer.artifacts import WHITE_FROM
 from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import CoverCrop, FrameSize, cover_crop
 from ltx_trainer.media.colour import Colours, black_codes, check_colour, colours_of, rgb_codes
 from ltx_trainer.media.tone import bt709_pixels
+from ltx_trainer.workers import num_threads
 
 ACCURATE = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 
@@ -76,14 +79,31 @@ def rgb_pixels(
     Raises:
         MediaError: As in `check_colour` and `upright_size`.
     """
+    return cropped(whole_pixels(frame, size, pixel_aspect, name, canvas), size)
+
+
+def whole_pixels(
+    frame: VideoFrame, size: FrameSize, pixel_aspect: Fraction, name: str, canvas: FrameSize | None = None
+) -> np.ndarray:
+    """Scale a frame to cover `size`, as in `rgb_pixels`, and cut nothing off: RGB `[rows, columns, 3]`, uint8.
+
+    Raises:
+        MediaError: As in `check_colour` and `upright_size`.
+    """
     check_colour(frame, name)
     orientation = orientation_of(frame, name)
     crop = cover_crop(canvas or upright_size(frame, pixel_aspect, name), size)
     stored = orientation.turned(crop.scaled)
     colours, opaque = colours_of(frame), _on_black(frame)
-    pixels = orientation.apply((_scaled_rgb if colours.are_plain else _scaled_codes)(opaque, stored, colours))
-    pixels = pixels[crop.top : crop.top + size.height, crop.left : crop.left + size.width]
-    return pixels if colours.are_plain else bt709_pixels(pixels, colours.curve, colours.gamut)
+    if colours.are_plain:
+        return orientation.apply(_scaled_rgb(opaque, stored, colours))
+    return bt709_pixels(orientation.apply(_scaled_codes(opaque, stored, colours)), colours.curve, colours.gamut)
+
+
+def cropped(whole: np.ndarray, size: FrameSize) -> np.ndarray:
+    """Cut the middle out of pictures `[..., rows, columns, 3]` that were scaled to cover `size`."""
+    crop = cover_crop(FrameSize(whole.shape[-2], whole.shape[-3]), size)
+    return whole[..., crop.top : crop.top + size.height, crop.left : crop.left + size.width, :]
 
 
 def white_pixels(
@@ -199,7 +219,8 @@ def _rgb_frame(
     frame: VideoFrame, size: FrameSize, layout: str, colours: Colours, interpolation: Interpolation
 ) -> VideoFrame:
     """Scale a frame to full-range RGB."""
-    return frame.reformat(
+    return _reformatter(frame.format.name, layout, interpolation, get_ident()).reformat(
+        frame,
         width=size.width,
         height=size.height,
         format=layout,
@@ -207,12 +228,14 @@ def _rgb_frame(
         src_color_range=ColorRange.JPEG if frame.format.is_rgb else colours.levels,
         dst_color_range=ColorRange.JPEG,
         interpolation=interpolation,
+        threads=num_threads(),
     )
 
 
 def _scaled(frame: VideoFrame, size: FrameSize, layout: str, colours: Colours) -> VideoFrame:
     """Scale a frame to 16 bits, and leave its matrix and range."""
-    return frame.reformat(
+    return _reformatter(frame.format.name, layout, _EXACT, get_ident()).reformat(
+        frame,
         width=size.width,
         height=size.height,
         format=layout,
@@ -221,4 +244,12 @@ def _scaled(frame: VideoFrame, size: FrameSize, layout: str, colours: Colours) -
         src_color_range=colours.levels,
         dst_color_range=colours.levels,
         interpolation=_EXACT,
+        threads=num_threads(),
     )
+
+
+@lru_cache(maxsize=8)
+def _reformatter(layout: str, to_layout: str, interpolation: Interpolation, thread: int) -> VideoReformatter:
+    """Give what keeps the tables of its last scaling, which cost as much as a frame; no two threads share one."""
+    del layout, to_layout, interpolation, thread
+    return VideoReformatter()

@@ -20,10 +20,12 @@ from ltx_trainer.media.audio import SoundChunk, stereo_chunks
 from ltx_trainer.media.colour import check_colour
 from ltx_trainer.media.container import audio_stream_of, declared_seconds, opened, tell_choice, timed_frames
 from ltx_trainer.media.cuts import Cut, CutFinder, CutRule, cut_rule
+from ltx_trainer.media.deinterlace import Timed
 from ltx_trainer.media.flaws import SILENT, ClippingCounter, SilenceFinder
 from ltx_trainer.media.loudness import BLOCK_SECONDS, LoudnessMeter
 from ltx_trainer.media.picture import upright_size
-from ltx_trainer.media.video import Video, opened_video
+from ltx_trainer.media.spool import Reel
+from ltx_trainer.media.video import Video, opened_video, progressive
 
 # What a header may promise beyond the last frame before the file counts as cut short.
 _MISSING_SECONDS = Fraction(1, 2)
@@ -90,35 +92,75 @@ class AudioScan:
         return self.loudness_lufs is None and self.duration_seconds < BLOCK_SECONDS + Fraction(1, 100)
 
 
-def scan_video(path: Path, *, find_cuts: bool, rule: CutRule | None = None) -> VideoScan:
+def scan_video(path: Path, *, find_cuts: bool, rule: CutRule | None = None, reel: Reel | None = None) -> VideoScan:
     """Decode a whole video once, to count and time its frames. Of several tracks, the one that is taken is told.
 
     Args:
         path: A video.
         find_cuts: Also look for cuts; if not, `cuts` is empty.
         rule: How they are found. None: as `cut_rule` does by default.
+        reel: Takes the pictures that clips may be cut from.
 
     Raises:
         MediaError: The file has no video, is damaged or cut short, or its colours are not known here.
+        OutOfResources: The disk has no room for the pictures.
     """
     with opened_video(path) as video:
         video.tell_choice()
-        cut_finder = CutFinder(video.time_base, rule or cut_rule()) if find_cuts else None
-        times: list[Fraction] = []
-        size = None
-        frame = None
-        for time_seconds, frame in video.frames():
-            _check_frame(frame, time_seconds, path.name)
-            size = size or upright_size(frame, video.pixel_aspect, path.name)
-            times.append(time_seconds)
-            if cut_finder is not None:
-                cut_finder.feed(time_seconds, frame)
-        if size is None or frame is None:
-            raise MediaError(f"{path.name} has a video track without a single frame. Export it again.")
-        end_seconds = times[-1] + _last_duration(video, frame, times)
-        _check_length(video.declared_seconds, "video", times[0], end_seconds, path.name)
-    cuts = cut_finder.cuts if cut_finder is not None else ()
-    return VideoScan(len(times), times[0], end_seconds - times[0], size, cuts)
+        count = _Count(path.name, video, CutFinder(video.time_base, rule or cut_rule()) if find_cuts else None)
+        frames = count.watch(video.frames())
+        if reel is not None:
+            reel.begin(video.declared_seconds, video.usual_seconds)
+            for time_seconds, frame in progressive(video, frames):
+                reel.add(time_seconds, frame, video.pixel_aspect, path.name)
+                if reel.is_full:
+                    break
+            reel.finish()
+        for _ in frames:
+            pass
+        return count.finish()
+
+
+class _Count:
+    """Counts, times and checks the frames of a video that go by.
+
+    Args:
+        name: The file's.
+        video: Open.
+        cut_finder: Looks at each of them.
+    """
+
+    def __init__(self, name: str, video: Video, cut_finder: CutFinder | None) -> None:
+        self._name = name
+        self._video = video
+        self._cut_finder = cut_finder
+        self._times: list[Fraction] = []
+        self._size: FrameSize | None = None
+        self._last: VideoFrame | None = None
+
+    def watch(self, frames: Iterator[Timed]) -> Iterator[Timed]:
+        for time_seconds, frame in frames:
+            _check_frame(frame, time_seconds, self._name)
+            self._size = self._size or upright_size(frame, self._video.pixel_aspect, self._name)
+            self._times.append(time_seconds)
+            self._last = frame
+            if self._cut_finder is not None:
+                self._cut_finder.feed(time_seconds, frame)
+            yield time_seconds, frame
+
+    def finish(self) -> VideoScan:
+        """Say what was found.
+
+        Raises:
+            MediaError: There was no frame, or the header promises more.
+        """
+        times, name = self._times, self._name
+        if self._size is None or self._last is None:
+            raise MediaError(f"{name} has a video track without a single frame. Export it again.")
+        end_seconds = times[-1] + _last_duration(self._video, self._last, times)
+        _check_length(self._video.declared_seconds, "video", times[0], end_seconds, name)
+        cuts = self._cut_finder.cuts if self._cut_finder is not None else ()
+        return VideoScan(len(times), times[0], end_seconds - times[0], self._size, cuts)
 
 
 def scan_audio(path: Path, *, rate_hz: int) -> AudioScan | None:

@@ -8,15 +8,18 @@ from ltx_trainer.media.audio import decode_audio, fit_audio
 from ltx_trainer.media.decode import decode_frames, decode_white
 from ltx_trainer.media.encode import recompress_still
 from ltx_trainer.media.images import decode_image, image_white
+from ltx_trainer.media.picture import cropped
+from ltx_trainer.media.spool import Spool
 from ltx_trainer.media.stretch import stretch_audio
 
 
-def read_pictures(footage: Footage, *, still_crf: int | None = None) -> np.ndarray:
+def read_pictures(footage: Footage, *, still_crf: int | None = None, spool: Spool | None = None) -> np.ndarray:
     """Decode the pictures of a clip `[frames, height, width, 3]`, uint8. An image fills every frame.
 
     Args:
         footage: Which pictures, and what they become.
         still_crf: H.264 quality that an image is first compressed at; None leaves it as it is.
+        spool: Where they may lie decoded already.
 
     Raises:
         MediaError: The source cannot be read.
@@ -27,6 +30,9 @@ def read_pictures(footage: Footage, *, still_crf: int | None = None) -> np.ndarr
             frame = recompress_still(frame, crf=still_crf)
         # A copy, because torch takes no array that is read-only, as that of an image may be.
         return np.repeat(frame[None], footage.shape.num_frames, axis=0)
+    whole = spool.pictures(footage) if spool is not None else None
+    if whole is not None:
+        return np.ascontiguousarray(cropped(whole, footage.shape.size))
     times = midpoint_times(footage.start_seconds, footage.span_seconds, footage.shape.num_frames)
     return decode_frames(footage.source.path, times, footage.shape.size, canvas=footage.canvas)
 

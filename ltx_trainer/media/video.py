@@ -23,6 +23,7 @@ from ltx_trainer.media.container import (
     timed_frames,
     video_stream_of,
 )
+from ltx_trainer.media.deinterlace import Timed, deinterlaced
 from ltx_trainer.media.images import opened_image
 
 _TICKS_PER_SECOND = 1000
@@ -61,7 +62,7 @@ class Video(Protocol):
         """Longest length that the header promises; 0 if it promises none."""
         ...
 
-    def frames(self, start_seconds: Fraction | None = None) -> Iterator[tuple[Fraction, VideoFrame]]:
+    def frames(self, start_seconds: Fraction | None = None) -> Iterator[Timed]:
         """Decode the frames in the order of the screen, each with its time on the file's clock, in seconds.
 
         Args:
@@ -92,6 +93,16 @@ def opened_video(path: Path) -> Iterator[Video]:
     else:
         with opened(path) as container:
             yield _Track(container, path.name)
+
+
+def progressive(video: Video, frames: Iterator[Timed]) -> Iterator[Timed]:
+    """Make whole frames of those of a video that are interlaced.
+
+    Args:
+        video: Whose frames.
+        frames: As `Video.frames` gives them.
+    """
+    return deinterlaced(frames) if video.has_fields else frames
 
 
 class _Track:
@@ -128,7 +139,7 @@ class _Track:
     def declared_seconds(self) -> Fraction:
         return declared_seconds(self._container, self._stream)
 
-    def frames(self, start_seconds: Fraction | None = None) -> Iterator[tuple[Fraction, VideoFrame]]:
+    def frames(self, start_seconds: Fraction | None = None) -> Iterator[Timed]:
         return timed_frames(self._container, self._stream, self._name, start_seconds=start_seconds)
 
     def tell_choice(self) -> None:
@@ -151,7 +162,7 @@ class _Animation:
     def __init__(self, image: Image.Image) -> None:
         self._image = image
 
-    def frames(self, start_seconds: Fraction | None = None) -> Iterator[tuple[Fraction, VideoFrame]]:
+    def frames(self, start_seconds: Fraction | None = None) -> Iterator[Timed]:
         del start_seconds  # Every picture is painted over the one before.
         ticks = 0
         for picture in ImageSequence.Iterator(self._image):

@@ -5,7 +5,7 @@ n samples of sound, t steps, m mel bins.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,18 +150,26 @@ class Family(ABC):
         """
 
     @abstractmethod
-    def encode_prompts(
-        self, texts: Sequence[str], device: torch.device, *, scratch: Path
-    ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Give each text with its embeddings on the CPU, by name: what `predict` reads, each without a batch.
+    def prompt_batches(self, texts: Iterable[str]) -> list[tuple[str, ...]]:
+        """Say which texts are read together, each distinct one once. The order of `texts` does not matter.
 
-        `video` `[l d]` is always there. They come in the order of `texts`. One large component is on the device at a
-        time.
+        What is read together is rounded together, so the last bits of a text's embeddings depend on its batch.
+        """
+
+    @abstractmethod
+    def encode_prompts(
+        self, texts: Sequence[str], device: torch.device, *, scratch: Path, wanted: Collection[str] | None = None
+    ) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Give each wanted text, once, with its embeddings on the CPU, by name: what `predict` reads, without a batch.
+
+        `video` `[l d]` is always there. They come in the order of `prompt_batches`, and with the same bits whichever
+        of `texts` are wanted. One large component is on the device at a time.
 
         Args:
             texts: Any texts; the empty one too.
             device: Where to compute.
             scratch: A folder with room for some 10 GB. What is put there is taken away again; who comes second waits.
+            wanted: Those to give; None for all.
 
         Raises:
             OutOfResources: The disk of `scratch` is full.

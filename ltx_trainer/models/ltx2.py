@@ -3,7 +3,7 @@
 Shapes: b samples, n tokens, c channels, l text tokens, d text features.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from ltx_trainer.models.codecs import open_audio_codec, open_video_codec
 from ltx_trainer.models.facts import AudioFacts
 from ltx_trainer.models.family import TIMESTEP_SCALE, AudioCodec, Family, SamplingDefaults, VideoCodec, cast_inputs
 from ltx_trainer.models.own_timesteps import modulate_by_own_timesteps
-from ltx_trainer.models.prompts import encode_prompts
+from ltx_trainer.models.prompts import encode_prompts, prompt_batches
 from ltx_trainer.models.weights import load_component, placed
 
 STG_BLOCK = 28
@@ -71,10 +71,13 @@ class Ltx2Family(Family):
         del num_tokens
         return sampling_sigmas(num_steps)
 
+    def prompt_batches(self, texts: Iterable[str]) -> list[tuple[str, ...]]:
+        return prompt_batches(self.facts, texts)
+
     def encode_prompts(
-        self, texts: Sequence[str], device: torch.device, *, scratch: Path
+        self, texts: Sequence[str], device: torch.device, *, scratch: Path, wanted: Collection[str] | None = None
     ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        return encode_prompts(self.facts, texts, device, scratch=scratch)
+        return encode_prompts(self.facts, texts, device, scratch=scratch, wanted=wanted)
 
     def video_codec(self, device: torch.device) -> AbstractContextManager[VideoCodec]:
         return open_video_codec(AutoencoderKLLTX2Video, self.facts.components["vae"], device)

@@ -3,7 +3,7 @@
 Shapes: b samples, n tokens, c channels, l text tokens, d text features.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from ltx_trainer.errors import ModelError
 from ltx_trainer.models.attention_values import STG_BLOCKS, perturb_by_values
 from ltx_trainer.models.codecs import open_video_codec
 from ltx_trainer.models.family import TIMESTEP_SCALE, AudioCodec, Family, SamplingDefaults, VideoCodec, cast_inputs
-from ltx_trainer.models.prompts import tokenize
+from ltx_trainer.models.text_batches import asked_of, batches_by_length, count_tokens, tell_cut, tokenize, with_any_of
 from ltx_trainer.models.versions import Guided, Schedule, Version, row_of
 from ltx_trainer.models.weights import load_component, load_transformers, placed, working_dtype
 
@@ -67,13 +67,18 @@ class LtxVideoFamily(Family):
             return shifted_sigmas(num_steps, num_tokens)
         return linear_quadratic_sigmas(num_steps)
 
+    def prompt_batches(self, texts: Iterable[str]) -> list[tuple[str, ...]]:
+        # All are padded alike: the transformer gets the states of padding too, with their mask.
+        return batches_by_length(dict.fromkeys(texts, self.facts.max_text_tokens))
+
     @torch.no_grad()
     def encode_prompts(
-        self, texts: Sequence[str], device: torch.device, *, scratch: Path
+        self, texts: Sequence[str], device: torch.device, *, scratch: Path, wanted: Collection[str] | None = None
     ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Give each text with `video` `[l d]` and `mask` `[l]` on the CPU, which is true where there is text."""
+        """Give each wanted text with `video` `[l d]` and `mask` `[l]` on the CPU, which is true where there is text."""
         del scratch
         facts = self.facts
+        asked = asked_of(texts, wanted)
         tokenizer = _load_tokenizer(facts.tokenizer)
         dtype = working_dtype(facts.components["text_encoder"], device)
         encoder = load_transformers(T5EncoderModel, facts.text_encoder, dtype, device)
@@ -83,11 +88,14 @@ class LtxVideoFamily(Family):
                 f"the tokenizer in {facts.tokenizer} knows {len(tokenizer)} pieces, and the text encoder in "
                 f"{facts.text_encoder} {words}. Give the tokenizer that belongs to it."
             )
+        tell_cut(count_tokens(tokenizer, asked), facts.max_text_tokens)
         with placed(encoder, device):
-            for text in texts:
-                ids, mask = tokenize(tokenizer, text, facts.max_text_tokens)
-                states = encoder(input_ids=ids.to(device), attention_mask=mask.to(device))[0]
-                yield text, {"video": states[0].cpu(), "mask": mask[0].bool()}
+            for batch in with_any_of(self.prompt_batches(texts), asked):
+                ids, mask = tokenize(tokenizer, batch, facts.max_text_tokens, padding="max_length")
+                states = encoder(input_ids=ids.to(device), attention_mask=mask.to(device))[0].cpu()
+                for text, own, visible in zip(batch, states, mask.bool(), strict=True):
+                    if text in asked:
+                        yield text, {"video": own, "mask": visible}
 
     def video_codec(self, device: torch.device) -> AbstractContextManager[VideoCodec]:
         return open_video_codec(AutoencoderKLLTXVideo, self.facts.components["vae"], device)

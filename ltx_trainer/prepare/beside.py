@@ -7,7 +7,7 @@ from fractions import Fraction
 from ltx_trainer.artifacts import Example, Footage, LeftOut, MediaKind, Role, SourceFile
 from ltx_trainer.conditions import Terms
 from ltx_trainer.geometry import ClipShape, FrameSize, cover_margins
-from ltx_trainer.media import VideoScan
+from ltx_trainer.media import VideoScan, Wish
 from ltx_trainer.prepare.lengths import frames_within, told
 from ltx_trainer.prepare.scans import Scans
 
@@ -17,8 +17,13 @@ Seen = VideoScan | FrameSize
 """A video, or the size of an image."""
 
 
-def look_beside(example: Example, scans: Scans) -> dict[Role, Seen]:
+def look_beside(example: Example, scans: Scans, terms: Terms) -> dict[Role, Seen]:
     """Scan the pictures beside a target.
+
+    Args:
+        example: Holds the files.
+        scans: Of files.
+        terms: Say the shape of a reference.
 
     Raises:
         MediaError: One of them cannot be read.
@@ -29,7 +34,8 @@ def look_beside(example: Example, scans: Scans) -> dict[Role, Seen]:
         if source is None:
             continue
         is_image = source.kind is MediaKind.IMAGE
-        found[role] = scans.image(source) if is_image else scans.video(source, find_cuts=False)
+        wish = Wish(terms.reference_shape.size) if role is Role.REFERENCE else None
+        found[role] = scans.image(source) if is_image else scans.video(source, find_cuts=False, wish=wish)
     return found
 
 

@@ -10,11 +10,13 @@ from ltx_trainer.conditions import Terms
 from ltx_trainer.config import AudioSection, DataSection, Request
 from ltx_trainer.errors import DatasetError
 from ltx_trainer.geometry import SoundGrid
-from ltx_trainer.media import cut_rule
+from ltx_trainer.media import Spool, cut_rule
 from ltx_trainer.modes import Mode
+from ltx_trainer.prepare.ahead import Scanning, scan_ahead
 from ltx_trainer.prepare.cutting import Cutting, Take, cut_example
 from ltx_trainer.prepare.scans import Scans
-from ltx_trainer.prepare.sound import add_sound, check_model, find_tracks, judge_clips, tell_findings
+from ltx_trainer.prepare.sound import add_sound, check_model, find_tracks, hears, judge_clips, tell_findings
+from ltx_trainer.workers import Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +36,14 @@ def prepare_clips(
     sound_grid: SoundGrid | None,
     frames_factor: int,
     data: DataSection,
+    spool: Spool | None = None,
+    track: Tracker | None = None,
     captions_follow: bool = False,
 ) -> Clips:
     """Decide the exact span of every clip and its caption, in the order of names.
 
-    Every source is decoded once to be counted and timed; what that told is kept in `folder`.
+    Every source is decoded once to be counted and timed; what that told is kept in `folder`. The pictures of clips are
+    kept on the way.
 
     Args:
         request: Says how to split, scale, and treat sound and captions.
@@ -51,7 +56,9 @@ def prepare_clips(
         audio_rate_hz: Sample rate of the model; None if it has no sound.
         sound_grid: Its tokens; None if it has no sound.
         frames_factor: Pixel frames of one latent frame, by which too short a clip is told what length it would do for.
-        data: Says how cuts are found, and how many windows are taken.
+        data: Says how cuts are found, how many windows are taken, and how many processes decode.
+        spool: Where pictures are kept. None: they are not.
+        track: Shows how far the scanning is.
         captions_follow: Whether a model will write the captions that lack.
 
     Raises:
@@ -61,9 +68,12 @@ def prepare_clips(
     """
     check_model(mode, audio_rate_hz)
     _tell_of_unused_rate(request, mode, terms)
-    scans = Scans(folder, cut_rule(data.scene_detector, data.scene_threshold))
+    rule = cut_rule(data.scene_detector, data.scene_threshold)
+    scans = Scans(folder, rule)
     cutting = Cutting(request, terms, frames_factor, audio_rate_hz, sound_grid, spread=data.windows == "spread")
     examples = sorted(manifest.examples, key=lambda example: example.name)
+    scanning = Scanning(cutting, hears(request, mode), folder, rule, spool)
+    scan_ahead(scanning, examples, workers=data.workers, track=track)
     cut = [item for example in examples for item in cut_example(cutting, example, scans)]
     takes = [item for item in cut if isinstance(item, Take)]
     left_out = [item for item in cut if isinstance(item, LeftOut)]

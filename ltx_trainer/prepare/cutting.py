@@ -9,7 +9,7 @@ from ltx_trainer.conditions import Terms
 from ltx_trainer.config import Request
 from ltx_trainer.errors import DatasetError, MediaError, counted
 from ltx_trainer.geometry import ClipShape, SoundGrid, num_frames_within
-from ltx_trainer.media import VideoScan
+from ltx_trainer.media import VideoScan, Wish
 from ltx_trainer.prepare.beside import Seen, cut_beside, look_beside
 from ltx_trainer.prepare.lengths import SLACK_SECONDS, early_end, fitting_frames, fitting_seconds, told
 from ltx_trainer.prepare.ranges import check_ranges, nothing_kept, ranges_within
@@ -73,6 +73,17 @@ class Cutting:
     sound_grid: SoundGrid | None
     spread: bool
 
+    @property
+    def wish(self) -> Wish | None:
+        """Which pictures of a video its clips may be cut from; None in a mode without video."""
+        shape, request = self.terms.shape, self.request
+        if shape is None:
+            return None
+        takes_all = request.auto_scale_input or self.spread
+        is_split_from = Fraction(request.split_input_duration_threshold) if request.split_input_into_scenes else None
+        reach = None if takes_all else shape.duration_seconds
+        return Wish(shape.size, reach_seconds=reach, short_seconds=is_split_from)
+
 
 def cut_example(cutting: Cutting, example: Example, scans: Scans) -> list[Take | LeftOut]:
     """Cut one example to takes, each of which is used or left out for a reason; all of it if a file cannot be read.
@@ -87,8 +98,8 @@ def cut_example(cutting: Cutting, example: Example, scans: Scans) -> list[Take |
         if source.kind is MediaKind.IMAGE:
             scans.image(source)
             return [_still(example, cutting.terms.shape)]
-        scan = scans.video(source, find_cuts=cutting.request.split_input_into_scenes)
-        beside = look_beside(example, scans)
+        scan = scans.video(source, find_cuts=cutting.request.split_input_into_scenes, wish=cutting.wish)
+        beside = look_beside(example, scans, cutting.terms)
     except MediaError as error:
         return [LeftOut(example.name, str(error))]
     cut = _Cut(cutting, cutting.terms.shape, example, scan, beside)

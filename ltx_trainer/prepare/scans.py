@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import Self
 
 from ltx_trainer import media
 from ltx_trainer.artifacts import (
@@ -17,10 +18,14 @@ from ltx_trainer.artifacts import (
 )
 from ltx_trainer.atomic import write_text
 from ltx_trainer.geometry import FrameSize
-from ltx_trainer.media import AudioScan, Cut, CutRule, VideoScan, cut_rule
+from ltx_trainer.media import AudioScan, Cut, CutRule, Reel, Spool, VideoScan, Wish, cut_rule
 
 SCANNING = 2
 """Raised whenever scanning says something else about the same bytes."""
+
+
+class NotScanned(Exception):
+    """A file is not remembered, and was not to be scanned."""
 
 
 class Scans:
@@ -29,29 +34,62 @@ class Scans:
     Args:
         folder: Where they lie, shared by all runs.
         rule: How cuts are found. None: as `media.cut_rule` does by default.
+        spool: Where pictures wait that were decoded on the way. None: they are not kept.
+        scanning: Whether what is not remembered is scanned.
     """
 
-    def __init__(self, folder: Path, rule: CutRule | None = None) -> None:
+    def __init__(
+        self, folder: Path, rule: CutRule | None = None, spool: Spool | None = None, *, scanning: bool = True
+    ) -> None:
         self._rule = rule or cut_rule()
         self._folder = folder / f"v{SCANNING}"
+        self._spool = spool
+        self._scanning = scanning
+        self._reels: list[tuple[str, Reel]] = []
         self._videos: dict[str, VideoScan] = {}
         self._images: dict[str, FrameSize] = {}
         self._tracks: dict[str, AudioScan] = {}
 
-    def video(self, source: SourceFile, *, find_cuts: bool) -> VideoScan:
+    def __enter__(self) -> Self:
+        """Give the scans; what `keep` does not take of what is decoded until the end of the `with` is lost."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove what was decoded."""
+        while self._reels:
+            self._reels.pop()[1].drop()
+
+    def video(self, source: SourceFile, *, find_cuts: bool, wish: Wish | None = None) -> VideoScan:
         """Scan a video, or recall it.
+
+        Args:
+            source: The file.
+            find_cuts: Whether its cuts are asked for.
+            wish: Which pictures `keep` may be asked for; without one, none.
 
         Raises:
             MediaError: As `media.scan_video`.
+            NotScanned: It is not remembered, and nothing is to be scanned.
         """
         note = self._note(source, f"video-cuts-{self._rule}" if find_cuts else "video")
         if note.is_file():
             scan = _video_of(json.loads(note.read_text("utf-8")))
         else:
-            scan = media.scan_video(source.path, find_cuts=find_cuts, rule=self._rule)
+            self._check_scanning()
+            reel = self._begin_reel(source, wish)
+            scan = media.scan_video(source.path, find_cuts=find_cuts, rule=self._rule, reel=reel)
             _write(note, _facts_of_video(scan))
         self._videos[source.sha256] = scan
         return scan
+
+    def keep(self, parts: Iterable[Footage]) -> None:
+        """Keep the pictures of clips, as far as they were decoded on the way."""
+        if self._spool is None:
+            return
+        for part in parts:
+            for sha256, reel in self._reels:
+                if sha256 == part.source.sha256:
+                    self._spool.keep(part, reel)
 
     def seen_video(self, source: SourceFile) -> VideoScan | None:
         """Give the scan of a video that was asked for before; None of what was not."""
@@ -67,6 +105,7 @@ class Scans:
         if note.is_file():
             scan = _audio_of(json.loads(note.read_text("utf-8")))
         else:
+            self._check_scanning()
             scan = media.scan_audio(source.path, rate_hz=rate_hz)
             _write(note, _facts_of_audio(scan))
         if scan is not None:
@@ -83,6 +122,7 @@ class Scans:
         if note.is_file():
             size = FrameSize(*json.loads(note.read_text("utf-8"))["size"])
         else:
+            self._check_scanning()
             size = media.scan_image(source.path)
             _write(note, {"size": [size.width, size.height]})
         self._images[source.sha256] = size
@@ -104,6 +144,16 @@ class Scans:
             return SourceFacts(pictures)
         sound = SoundFacts(track.rate_hz, track.channels, track.duration_seconds, track.loudness_lufs, track.true_peak)
         return SourceFacts(pictures, sound)
+
+    def _check_scanning(self) -> None:
+        if not self._scanning:
+            raise NotScanned
+
+    def _begin_reel(self, source: SourceFile, wish: Wish | None) -> Reel | None:
+        reel = None if wish is None or self._spool is None else self._spool.reel(source, wish)
+        if reel is not None:
+            self._reels.append((source.sha256, reel))
+        return reel
 
     def _note(self, source: SourceFile, asked: str) -> Path:
         return self._folder / f"{source.sha256}-{asked}.json"

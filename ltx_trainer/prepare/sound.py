@@ -50,6 +50,11 @@ def check_model(mode: Mode, rate_hz: int | None) -> None:
         raise ConfigError(f"{mode.name} needs sound, and the base model has none. Take a model that has it.")
 
 
+def hears(request: Request, mode: Mode) -> bool:
+    """Say whether the sound of files is asked for, if they have any."""
+    return mode.audio is not Presence.ABSENT and (mode.needs_audio or request.with_audio is not False)
+
+
 def find_tracks(
     request: Request, mode: Mode, takes: Sequence[Take], scans: Scans, *, rate_hz: int | None
 ) -> Mapping[str, AudioScan | MediaError] | None:
@@ -75,13 +80,13 @@ def find_tracks(
         if any(source.kind is MediaKind.VIDEO for take in takes for source in take.example.files.values()):
             logger.info("The run is silent: %s trains no sound. Tracks that videos have are left alone.", mode.name)
         return None
-    if request.with_audio is False and not mode.needs_audio:
+    if not hears(request, mode):
         return None
     if rate_hz is None:
         if request.with_audio:
             raise ConfigError("with_audio is true, and the base model has no sound. false and null work.")
         return None
-    heard = [source for take in takes for source in _heard(take.example)]
+    heard = [source for take in takes for source in heard_files(take.example)]
     sources = {source.sha256: source for source in heard}
     stills = [source.name for source in sources.values() if source.kind is MediaKind.IMAGE]
     if stills and not mode.needs_audio:
@@ -90,7 +95,7 @@ def find_tracks(
         if len(stills) < len(sources):
             logger.info("The run is silent: %d images have no sound, the first is %s.", len(stills), stills[0])
         return None
-    tracks = {digest: _track_of(source, scans, rate_hz) for digest, source in sources.items()}
+    tracks = {digest: track_of(source, scans, rate_hz) for digest, source in sources.items()}
     if mode.needs_audio:
         _check_all_heard(mode, takes, tracks)
     silent = sorted({source.name for source in heard if tracks[source.sha256] is None})
@@ -227,7 +232,8 @@ def _heard_parts(example: Example) -> dict[Role, Role]:
     return parts
 
 
-def _heard(example: Example) -> list[SourceFile]:
+def heard_files(example: Example) -> list[SourceFile]:
+    """List the files of an example that its clips hear."""
     return [example.files[part] for part in _heard_parts(example).values()]
 
 
@@ -235,7 +241,7 @@ def _check_all_heard(mode: Mode, takes: Sequence[Take], tracks: Mapping[str, Tra
     silent = [
         f"{take.example.name} ({source.name})"
         for take in takes
-        for source in _heard(take.example)
+        for source in heard_files(take.example)
         if tracks[source.sha256] is None
     ]
     # A split video has many takes.
@@ -248,7 +254,8 @@ def _check_all_heard(mode: Mode, takes: Sequence[Take], tracks: Mapping[str, Tra
         )
 
 
-def _track_of(source: SourceFile, scans: Scans, rate_hz: int) -> Track:
+def track_of(source: SourceFile, scans: Scans, rate_hz: int) -> Track:
+    """Scan a soundtrack; give None if the file has none, and the error if it cannot be read."""
     if source.kind is MediaKind.IMAGE:
         return None
     try:

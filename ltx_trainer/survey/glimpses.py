@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from ltx_trainer.artifacts import Footage, Role, Soundtrack, SourceFacts
 from ltx_trainer.atomic import write_text
 from ltx_trainer.errors import MediaError
+from ltx_trainer.media import Spool
 from ltx_trainer.media.decoding import DECODING
 from ltx_trainer.survey.facts import Fingerprint, Glance, Glimpse, Waveform
 from ltx_trainer.survey.pictures import look_at
@@ -17,7 +18,7 @@ from ltx_trainer.survey.sound import listen_to
 
 Part = TypeVar("Part", Footage, Soundtrack)
 
-GLIMPSING = 1
+GLIMPSING = 2
 """Raised whenever the same clip comes to show something else."""
 
 
@@ -26,10 +27,12 @@ class Glimpses:
 
     Args:
         folder: Where they lie, shared by all runs.
+        spool: Where pictures may lie decoded.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, spool: Spool | None = None) -> None:
         self._folder = folder / f"v{GLIMPSING}"
+        self._spool = spool
 
     def of(
         self,
@@ -47,17 +50,27 @@ class Glimpses:
             sources: What its files are, by their digests.
         """
         pictures, sound = _own_parts(footage), _own_parts(soundtrack)
-        note = self._folder / f"{_key(pictures, sound)}.json"
+        note = self._note(pictures, sound)
         glimpse = _recalled(note)
         if glimpse is None:
-            glimpse = _decoded(pictures, sound, sources)
+            glimpse = _decoded(pictures, sound, sources, self._spool)
             if glimpse.problem is None:
                 write_text(note, json.dumps(_written(glimpse)))
         return glimpse
 
+    def has(self, footage: Mapping[Role, Footage], soundtrack: Mapping[Role, Soundtrack]) -> bool:
+        """Say whether a clip or a validation item was looked at before."""
+        return self._note(_own_parts(footage), _own_parts(soundtrack)).is_file()
+
+    def _note(self, pictures: Mapping[Role, Footage], sound: Mapping[Role, Soundtrack]) -> Path:
+        return self._folder / f"{_key(pictures, sound)}.json"
+
 
 def _decoded(
-    footage: Mapping[Role, Footage], soundtrack: Mapping[Role, Soundtrack], sources: Mapping[str, SourceFacts]
+    footage: Mapping[Role, Footage],
+    soundtrack: Mapping[Role, Soundtrack],
+    sources: Mapping[str, SourceFacts],
+    spool: Spool | None,
 ) -> Glimpse:
     pictures: dict[Role, Glance] = {}
     sound: dict[Role, Waveform] = {}
@@ -66,7 +79,7 @@ def _decoded(
         seen = sources[part.source.sha256].pictures
         assert seen is not None, "what pictures are cut from was looked at"
         try:
-            pictures[role] = look_at(part, seen.size)
+            pictures[role] = look_at(part, seen.size, spool)
         except MediaError as error:
             problems.append(str(error))
     for role, track in soundtrack.items():

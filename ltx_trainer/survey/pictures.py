@@ -3,7 +3,6 @@
 Shapes: n frames, rows and columns of a picture or of a grid over it.
 """
 
-from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from ltx_trainer import media
 from ltx_trainer.artifacts import Footage, MediaKind
 from ltx_trainer.geometry import FrameSize, cover_crop, midpoint_times
+from ltx_trainer.media import Spool
 from ltx_trainer.survey.facts import Fingerprint, Glance
 
 NUM_FRAMES = 9
@@ -35,18 +35,19 @@ _LOWEST_WAVES = 8
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def look_at(footage: Footage, own: FrameSize) -> Glance:
-    """Decode at most `NUM_FRAMES` frames of a span, small, and say what they show.
+def look_at(footage: Footage, own: FrameSize, spool: Spool | None = None) -> Glance:
+    """Look at `NUM_FRAMES` frames of a span at most, small, and say what they show.
 
     Args:
         footage: Which pictures, and what they become.
         own: Their size before.
+        spool: Where they may lie decoded, and are left for who looks at all of them.
 
     Raises:
         MediaError: The source cannot be read.
     """
     view = _View(footage.canvas or own, footage.shape.size)
-    frames = _frames_of(footage, view.whole)
+    frames = _frames_of(footage, view.whole, spool)
     cropped = frames[:, view.top : view.top + view.crop.height, view.left : view.left + view.crop.width]
     shown = sorted({0, len(frames) // 2, len(frames) - 1})
     moving, lost = _motion(frames, view) if len(frames) > 1 else (None, None)
@@ -99,18 +100,23 @@ def _scaled(size: FrameSize, scale: float) -> FrameSize:
     return FrameSize(max(1, round(size.width * scale)), max(1, round(size.height * scale)))
 
 
-def _frames_of(footage: Footage, size: FrameSize) -> np.ndarray:
-    """Decode frames of a span whole, `[n, rows, columns, 3]`; of an image, one."""
+def _frames_of(footage: Footage, size: FrameSize, spool: Spool | None) -> np.ndarray:
+    """Give frames of a span whole, `[n, rows, columns, 3]`; of an image, one."""
     source, num_frames = footage.source, footage.shape.num_frames
     if source.kind is MediaKind.IMAGE:
         return media.decode_image(source.path, size, canvas=size)[None]
+    count = min(NUM_FRAMES, num_frames)
+    chosen = [round(index * (num_frames - 1) / max(1, count - 1)) for index in range(count)]
+    if spool is not None and spool.has_room:
+        spool.fill(footage)
+    pictures = None if spool is None else spool.pictures(footage)
+    if pictures is not None:
+        return np.stack([media.resized(pictures[index], size) for index in chosen])
     times = midpoint_times(footage.start_seconds, footage.span_seconds, num_frames)
-    return media.decode_frames(source.path, _spread(times), size, canvas=size)
-
-
-def _spread(times: tuple[Fraction, ...]) -> list[Fraction]:
-    count = min(NUM_FRAMES, len(times))
-    return [times[round(index * (len(times) - 1) / max(1, count - 1))] for index in range(count)]
+    shown = media.decode_whole(
+        source.path, [times[index] for index in chosen], footage.shape.size, canvas=footage.canvas
+    )
+    return np.stack([small for picture, shown_for in shown for small in [media.resized(picture, size)] * shown_for])
 
 
 def _motion(frames: np.ndarray, view: _View) -> tuple[float, float | None]:

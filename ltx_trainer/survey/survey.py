@@ -1,19 +1,18 @@
 """The room's verb: look at everything that will be trained on, and say what a person should know of it."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ltx_trainer.artifacts import Clip, Clips, LeftOut, Preview
+from ltx_trainer.artifacts import Clip, Clips, LeftOut, Preview, SourceFacts
 from ltx_trainer.geometry import ClipShape
+from ltx_trainer.media import Spool
 from ltx_trainer.survey.advice import advise
 from ltx_trainer.survey.alike import find_look_alikes, find_overlaps
 from ltx_trainer.survey.facts import Glimpse, Survey, SurveyedClip
 from ltx_trainer.survey.glimpses import Glimpses
-
-Track = Callable[[Iterable[Clip], str, int], Iterator[Clip]]
-"""Shows how far a loop over items is, with what it does and their number."""
+from ltx_trainer.workers import Tracker, ahead, num_workers
 
 
 def survey_data(
@@ -29,7 +28,9 @@ def survey_data(
     conditions: Sequence[Mapping[str, Any]] = (),
     lacking: Collection[str] = (),
     decoded: bool = True,
-    track: Track | None = None,
+    spool: Spool | None = None,
+    workers: int | None = None,
+    track: Tracker | None = None,
 ) -> Survey:
     """Look at a little of every clip and validation input, unless that was done before, and compare them.
 
@@ -47,21 +48,24 @@ def survey_data(
         conditions: What is given of every clip, as `describe_conditions` says it.
         lacking: Names of the clips whose captions a model is still to write.
         decoded: Look at frames and sound; if not, only what is known already is said.
+        spool: Where pictures may lie decoded, and are left for who looks at all of them.
+        workers: Processes that look. None: as the work and the cores allow.
         track: Shows how far it is.
 
     Raises:
         OutOfResources: The disk is full.
         ConfigError: The folder cannot be written to.
     """
-    glimpses = Glimpses(folder)
+    glimpses = Glimpses(folder, spool)
 
     def glimpse_of(part: Clip | Preview, sources: Mapping) -> Glimpse:
         return glimpses.of(part.footage, part.soundtrack, sources) if decoded else Glimpse()
 
-    shown = clips.clips if track is None or not decoded else track(clips.clips, "Looking at clips", len(clips.clips))
+    if decoded:
+        _look_ahead(glimpses, clips, workers, track)
     surveyed = tuple(
         SurveyedClip(clip, clips.sources, glimpse_of(clip, clips.sources), lacks_caption=clip.name in lacking)
-        for clip in shown
+        for clip in clips.clips
     )
     seen_previews = [glimpse_of(preview, preview.sources) for preview in previews]
     survey = Survey(
@@ -79,6 +83,27 @@ def survey_data(
         was_decoded=decoded,
     )
     return _advised(survey)
+
+
+@dataclass(frozen=True)
+class _Looking:
+    """Looks at one clip, and leaves what that tells in a note."""
+
+    glimpses: Glimpses
+    sources: Mapping[str, SourceFacts]
+
+    def __call__(self, clip: Clip) -> None:
+        self.glimpses.of(clip.footage, clip.soundtrack, self.sources)
+
+
+def _look_ahead(glimpses: Glimpses, clips: Clips, workers: int | None, track: Tracker | None) -> None:
+    """Look at the clips that were not looked at before."""
+    waiting = [clip for clip in clips.clips if not glimpses.has(clip.footage, clip.soundtrack)]
+    parts = [part for clip in waiting for part in (*clip.footage.values(), *clip.soundtrack.values())]
+    sizes = [part.source.path.stat().st_size for part in parts if part.source.path.is_file()]
+    looked_at = ahead(_Looking(glimpses, clips.sources), waiting, workers=num_workers(workers, sizes))
+    for _ in looked_at if track is None else track(looked_at, "Looking at clips", len(waiting)):
+        pass
 
 
 def after_encoding(

@@ -102,8 +102,8 @@ def held_out_scenes(count: int, seed: int = 91) -> list[world.Scene]:
 
 def prompts_of(family: Family, captions: Sequence[str], scratch: Path) -> dict[str, Tensor]:
     """Encode captions with the family's own text encoder and connectors, `[b l d]` for each stream."""
-    found = [prompt for _, prompt in family.encode_prompts(captions, torch.device("cpu"), scratch=scratch)]
-    return {stream: torch.stack([prompt[stream] for prompt in found]) for stream in found[0]}
+    found = dict(family.encode_prompts(captions, torch.device("cpu"), scratch=scratch))
+    return {stream: torch.stack([found[text][stream] for text in captions]) for stream in found[captions[0]]}
 
 
 def terms_for(shape: ClipShape) -> Terms:

@@ -13,6 +13,7 @@ from rich.console import Console
 from ltx_trainer.artifacts import CachedSet, Clip, Clips, Footage, MediaKind, Preview, Role, Soundtrack, SourceFile
 from ltx_trainer.cache import fill_cache
 from ltx_trainer.geometry import ClipShape, FrameSize
+from ltx_trainer.media import Spool
 from ltx_trainer.models.family import Family
 from ltx_trainer.processes import make_accelerator
 from ltx_trainer.report import track
@@ -51,6 +52,7 @@ def fill_of(
     previews: Sequence[Preview] = (),
     negative_prompt: str = "blurry",
     still_crf: int | None = 33,
+    workers: int | None = None,
 ) -> CachedSet:
     prepared = Clips(clips, (), with_audio=any(clip.soundtrack for clip in clips))
     return fill_cache(
@@ -59,6 +61,8 @@ def fill_of(
         previews,
         negative_prompt,
         folder,
+        spool=None if workers is None else Spool(folder / "spool", 0),
+        workers=workers,
         still_crf=still_crf,
         accelerator=make_accelerator("fp32")[0],
         track=track(Console(quiet=True)),

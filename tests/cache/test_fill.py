@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from PIL import Image
 from rich.console import Console
@@ -135,9 +135,9 @@ def test_sound_is_that_of_the_span_made_louder_by_its_gain(fill: Any, make_clip:
 
 @both_families
 def test_prompts_are_the_models_embeddings(fill: Any, make_clip: Any, family: Family, tmp_path: Path) -> None:
-    cached = fill(make_clip(caption="two bells"))
+    cached = fill(make_clip(caption="two bells"), negative_prompt="blurry")
 
-    ((_, expected),) = family.encode_prompts(["two bells"], CPU, scratch=tmp_path)
+    ((_, expected),) = family.encode_prompts(["two bells", "", "blurry"], CPU, scratch=tmp_path, wanted=["two bells"])
 
     found = load_file(cached.examples[0].prompt)
     assert {name: tensor.tolist() for name, tensor in found.items()} == {n: t.tolist() for n, t in expected.items()}
@@ -191,6 +191,53 @@ def test_another_caption_costs_one_file(fill: Any, make_clip: Any) -> None:
     assert after.examples[0] == before.examples[0]
     assert after.examples[1].prompt != before.examples[1].prompt
     assert after.examples[1].media == before.examples[1].media
+
+
+CAPTIONS = ("a bell", "a red ball", "a fox", "a red circle moves up while a low tone sounds", "two bells", "waves")
+
+
+def prompts_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "tensors/prompt").rglob("*.safetensors")}
+
+
+@both_families
+@pytest.mark.parametrize("lost", [slice(2, 3), slice(1, None, 2), slice(None)])
+def test_prompts_that_are_computed_again_have_the_same_bytes(
+    fill: Any, make_clip: Any, cache_folder: Path, lost: slice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ltx_trainer.models.text_batches.MAX_BATCH_TEXTS", 5)
+    previews = [preview_of(caption) for caption in CAPTIONS]
+    whole = fill(make_clip(), previews=previews)
+    before = prompts_in(cache_folder)
+    files = sorted({item.prompt for item in whole.previews})
+    kept = {path: path.stat().st_mtime_ns for path in {*files} - {*files[lost]}}
+    for path in files[lost]:
+        path.unlink()
+
+    again = fill(make_clip(), previews=previews)
+
+    assert prompts_in(cache_folder) == before
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert again == replace(whole, computed=len(files[lost]))
+
+
+@both_families
+def test_many_processes_write_the_bytes_of_one(
+    fill: Any, make_clip: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ltx_trainer.models.text_batches.MAX_BATCH_TEXTS", 3)
+    previews = [preview_of(caption) for caption in CAPTIONS]
+    fill(make_clip(), previews=previews, folder=tmp_path / "one")
+    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    shares = []
+    for index in range(2):
+        monkeypatch.setattr(Accelerator, "process_index", index)
+        fill(make_clip(), previews=previews, folder=tmp_path / "two")
+        shares.append(prompts_in(tmp_path / "two"))
+
+    assert prompts_in(tmp_path / "one") == shares[1]
+    # Of three batches, two and one.
+    assert [len(share) for share in shares] == [5, 8]
 
 
 @both_families

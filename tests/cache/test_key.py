@@ -57,6 +57,7 @@ def test_names_of_what_is_in_caches_already_stay_as_they_are(monkeypatch: pytest
     """Recorded from the release before masks and references, with libraries that have no version."""
     monkeypatch.setattr(key, "_releases", lambda *names: ", ".join(names))
     monkeypatch.setattr(key, "DECODING", 1)
+    monkeypatch.setattr(key, "ENCODING", 1)
 
     assert video_key(FOOTAGE, "weights", None).startswith("ca1261d5b5c486c2abd6")
     assert video_key(FOOTAGE, "weights", 33).startswith("2a10c504d3a170aacd09")

@@ -263,11 +263,32 @@ def test_prompts_are_those_of_the_librarys_pipeline(ltx_video: Family, ltx_video
     found = dict(ltx_video.encode_prompts(texts, CPU, scratch=tmp_path))
 
     expected, mask, _, _ = pipeline.encode_prompt(texts, do_classifier_free_guidance=False, max_sequence_length=64)
-    assert list(found) == texts
-    for index, prompt in enumerate(found.values()):
-        assert torch.equal(prompt["mask"], mask[index])
-        torch.testing.assert_close(prompt["video"][mask[index]], expected[index][mask[index]])
+    assert found.keys() == {*texts}
+    for index, text in enumerate(texts):
+        assert torch.equal(found[text]["mask"], mask[index])
+        # The states of padding too.
+        torch.testing.assert_close(found[text]["video"], expected[index])
     assert found[""]["mask"].sum() == 1
+
+
+def test_a_batch_is_read_whole_whichever_of_it_are_wanted(
+    ltx_video: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a T5 so small gives the same bits alone, so it is asked what it reads."""
+    monkeypatch.setattr("ltx_trainer.models.text_batches.MAX_BATCH_TEXTS", 2)
+    read: list[int] = []
+    forward = T5EncoderModel.forward
+
+    def counted(self: T5EncoderModel, **inputs: Any) -> Any:
+        read.append(len(inputs["input_ids"]))
+        return forward(self, **inputs)
+
+    monkeypatch.setattr(T5EncoderModel, "forward", counted)
+
+    found = dict(ltx_video.encode_prompts(["a", "b", "c", "d", "e"], CPU, scratch=tmp_path, wanted=["d", "e"]))
+
+    assert list(found) == ["d", "e"]
+    assert read == [2, 1]
 
 
 def with_pieces(source: Path, folder: Path, count: int) -> Path:

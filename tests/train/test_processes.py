@@ -119,13 +119,13 @@ def test_two_processes_leave_one_result(finished: Path) -> None:
 
 @both_families
 def test_an_empty_cache_is_filled_by_both_processes_in_shares(seen: list[dict[str, Any]], family_name: str) -> None:
-    """Eight texts: four captions, two prompts that are none of them, the empty and the negative one."""
+    """Eight texts: four captions, two prompts that are none of them, the empty and the negative one: one batch."""
     assert [item["encoded"] for item in seen] == [
         [
-            f"Prompts: 8 distinct, 4 to encode in process {rank} of 2.",
+            f"Prompts: 8 distinct, {num_texts} to encode in process {rank} of 2.",
             *(f"{stream.title()}: 4 clips, 2 to encode in process {rank} of 2." for stream in STREAMS[family_name]),
         ]
-        for rank in (1, 2)
+        for rank, num_texts in ((1, 8), (2, 0))
     ]
     assert seen[0]["cached"] == seen[1]["cached"]
     assert f"computed={8 + 4 * len(STREAMS[family_name])}" in seen[0]["cached"]
