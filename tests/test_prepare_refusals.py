@@ -40,7 +40,9 @@ MOMENTS = {
     "in the extraction": Moment(
         "ltx_trainer.ingest.extraction.whole_folder", "inspect", r"/archives\b.* while writing \S+ \(\d+ bytes are free"
     ),
-    "in the look": Moment("ltx_trainer.pipeline.prepare_clips", "inspect", r"/scans\b.* while writing \S+ \(\d+ bytes"),
+    "in the look": Moment(
+        "ltx_trainer.pipeline.prepare_clips", "inspect", r"/(scans|spool)\b.* while writing \S+ \(\d+ bytes"
+    ),
     "in the survey": Moment("ltx_trainer.pipeline.survey_data", "inspect", r"/glimpses\b.* while writing \S+ \(\d+"),
     "in the record": Moment(
         "ltx_trainer.report.write_record", "inspect", r"/output while writing dataset\.json \(\d+ "
