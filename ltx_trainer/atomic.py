@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_FULL_TEXTS = ("no space left on device", f"os error {errno.ENOSPC})", f"os error {errno.EDQUOT})")
 """What libraries that turn system errors into their own say, in lower case."""
+
+LOCK = ".lock"
+"""What the lock of a scratch folder is named by, after the folder's own name."""
 
 NO_PLACE = (
     errno.EACCES,
@@ -88,6 +91,65 @@ def _is_named(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path` to fill; on success it takes the name of `path`, which is empty or not there.
+
+    It has one name, so that the next process takes away what a killed one left. The caller sees to it that no two write
+    the same folder at once.
+
+    Raises:
+        OutOfResources: The disk is full.
+        ConfigError: The folder cannot be made there, or there is something in it.
+    """
+    make_folder(path.parent)
+    beside = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        with disk_errors(path):
+            beside.mkdir()
+            yield beside
+            for inside in beside.rglob("*"):
+                flush(inside)
+            beside.replace(path)
+            flush(path.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder, without what a killed process left in it, and take it away in the end.
+
+    One process at a time has it; the next one waits.
+
+    Raises:
+        OutOfResources: The disk is full.
+        ConfigError: It cannot be made there.
+    """
+    with locked(_lock_of(path)):
+        try:
+            shutil.rmtree(path, ignore_errors=True)
+            make_folder(path)
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def clear_scratch(folder: Path) -> None:
+    """Take away the scratch folders below `folder` that killed processes left; what a process has, it keeps."""
+    # os.walk goes on where another process has taken a folder away meanwhile.
+    for parent, folders, files in os.walk(folder):
+        for name in folders:
+            if f"{name}{LOCK}" in files:
+                with suppress(Timeout), FileLock(Path(parent, f"{name}{LOCK}")).acquire(timeout=0):
+                    shutil.rmtree(Path(parent, name), ignore_errors=True)
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}{LOCK}")
 
 
 def flush(path: Path) -> None:
@@ -185,7 +247,14 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def _full(path: Path) -> OutOfResources:
-    return OutOfResources(f"No space left on the disk of {path.parent} while writing {path.name}.")
+    try:
+        free = f" ({shutil.disk_usage(path.parent).free} bytes are free)"
+    except OSError:
+        free = ""
+    return OutOfResources(
+        f"No space left on the disk of {path.parent} while writing {path.name}{free}. Make room, or give another "
+        "folder under paths, and run again: what is whole is kept."
+    )
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +186,9 @@ def _leave_status(output: Path, error: BaseException) -> None:
     try:
         report.write_status(output, code=exit_status_of(error), message=_message_of(error))
     except TrainerError as second:
+        # What says that the run is on its way does not stay.
+        with suppress(OSError):
+            (output / report.STATUS).unlink()
         _say(f"status.json is missing: {second}")
 
 

@@ -47,7 +47,9 @@ class FileDigests:
         except OSError as error:
             raise MediaError(f"{path} cannot be read: {error.strerror}. Run again.") from error
         if digest != sha256:
-            raise MediaError(f"{path} has changed since it was first read. Remove it and run again.")
+            raise MediaError(
+                f"{path} has changed since it was first read. Run again, without it if it lies in the cache."
+            )
 
 
 def file_sha256(path: Path) -> str:

@@ -308,28 +308,6 @@ def test_a_refusal_of_config_or_archive_comes_within_a_second_and_without_torch(
     assert cpu_seconds_of_children() - before < 2
 
 
-@both_families
-def test_a_full_disk_ends_with_4_and_leaves_nothing_half_written(
-    refuse_here: Callable[..., str], tmp_path: Path, clip_archive: Path, small_disk: Callable[[int], Path]
-) -> None:
-    disk = small_disk(200)
-
-    message = refuse_here(clip_archive, "--set", f"paths.cache={disk}", stage="prepare", status=4)
-
-    assert "No space left" in message
-    assert json.loads((tmp_path / "out/status.json").read_text())["code"] == 4
-    assert not [path for path in disk.rglob(".*") if path.is_file() and path.name != ".lock"]
-
-
-@both_families
-def test_a_cache_that_cannot_be_written(
-    refuse_here: Callable[..., str], clip_archive: Path, read_only_disk: Path
-) -> None:
-    message = refuse_here(clip_archive, "--set", f"paths.cache={read_only_disk / 'cache'}")
-
-    assert "Read-only file system. Give another folder under paths" in message
-
-
 @pytest.fixture
 def server() -> Iterator[FileServer]:
     with serving() as server:

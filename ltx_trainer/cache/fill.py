@@ -25,6 +25,7 @@ from ltx_trainer.artifacts import (
     Soundtrack,
     SourceFile,
 )
+from ltx_trainer.atomic import clear_scratch
 from ltx_trainer.cache.key import audio_key, mask_key, prompt_key, video_key
 from ltx_trainer.cache.reading import Mask, Pictures, ReadAhead, Reading, Sound
 from ltx_trainer.cache.store import TensorStore, TensorWriter
@@ -134,6 +135,8 @@ def fill_cache(
         MediaError: Those of a preview did.
         OutOfResources: The disk is full.
     """
+    # A killed run may have left there what this one has no use for.
+    clear_scratch(folder / "scratch")
     cache = _open_cache(family, folder, spool, workers, accelerator, track)
     items: dict[str, Preview] = {f"input.validation.{index}": item for index, item in enumerate(previews)}
     named = {clip.name: clip for clip in clips.clips}

@@ -73,8 +73,15 @@ class Archive(ABC):
         return names
 
     def sha256(self) -> str:
-        """Give the digest of the whole archive, in hexadecimal."""
-        return file_sha256(self.path)
+        """Give the digest of the whole archive, in hexadecimal.
+
+        Raises:
+            DatasetError: It cannot be read any more.
+        """
+        try:
+            return file_sha256(self.path)
+        except OSError as error:
+            raise DatasetError(f"{self.path} cannot be read: {error.strerror}.") from error
 
     @abstractmethod
     def _chunks(self, name: str) -> Iterator[bytes]:

@@ -3,14 +3,14 @@
 import hashlib
 import json
 import logging
-import os
 import re
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from ltx_trainer.atomic import check_space, disk_errors, flush, make_folder, write_text
+from ltx_trainer.atomic import check_space, disk_errors, whole_file, whole_folder, write_text
+from ltx_trainer.errors import counted
 from ltx_trainer.ingest.archive import Archive
 
 logger = logging.getLogger(__name__)
@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 RECORD = "extracted.json"
 KEY_DIGITS = 16
 MAX_STEM = 50
+
+Opened = Callable[[Path], AbstractContextManager[Path]]
+"""Gives the place to write a file to: itself, in a folder that is whole or absent, or beside it."""
 
 
 @dataclass(frozen=True)
@@ -53,26 +56,22 @@ def extract_media(archive: Archive, names: Sequence[str], folder: Path) -> tuple
     """
     place = folder / archive.sha256()[:KEY_DIGITS]
     found = _find(place)
-    if found.keys() >= set(names):
+    lacking = [name for name in names if name not in found]
+    if not lacking:
         return place, found
-    check_space(folder, sum(archive.members[name] for name in names), "The archive unpacks to")
-    # One name for each archive, so that what a killed run left is found and replaced.
-    partial = folder / f".{place.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    make_folder(partial)
-    try:
-        numbers = {name: number for number, name in enumerate(names, start=1)}
-        done = {name: _extract(archive, name, partial, numbers[name]) for name in archive.in_order(names)}
-        extracted = {name: done[name] for name in names}
-        write_text(partial / RECORD, json.dumps({name: asdict(item) for name, item in extracted.items()}, indent=1))
-        if place.exists():
-            logger.warning("%s is incomplete; %s is extracted again.", place, archive.path.name)
-            shutil.rmtree(place)
-        partial.rename(place)
-        flush(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    logger.info("Extracted %d files of %s to %s.", len(extracted), archive.path.name, place)
+    check_space(folder, sum(archive.members[name] for name in lacking), "The archive unpacks to")
+    if place.exists():
+        # Another run may be reading what is whole there.
+        logger.warning(
+            "%s is incomplete: extracting %s of %s.", place, counted(len(lacking), "file"), archive.path.name
+        )
+        extracted = found | _extract(archive, lacking, place, whole_file)
+        _record(place, extracted)
+    else:
+        with whole_folder(place) as partial:
+            extracted = _extract(archive, lacking, partial, nullcontext)
+            _record(partial, extracted)
+    logger.info("Extracted %d files of %s to %s.", len(lacking), archive.path.name, place)
     return place, extracted
 
 
@@ -89,17 +88,26 @@ def _is_whole(path: Path, item: Extracted) -> bool:
     return path.is_file() and path.stat().st_size == item.num_bytes
 
 
-def _extract(archive: Archive, name: str, partial: Path, number: int) -> Extracted:
-    path = partial / _safe_name(name, number)
+def _extract(archive: Archive, names: Sequence[str], folder: Path, opened: Opened) -> dict[str, Extracted]:
+    """Extract members to a folder, each to the name that it has whatever else is extracted."""
+    numbers = {name: number for number, name in enumerate(archive.members, start=1)}
+    paths = {name: folder / _safe_name(name, numbers[name]) for name in names}
+    digests = {name: _write(archive, name, paths[name], opened) for name in archive.in_order(names)}
+    return {name: Extracted(path.name, archive.members[name], digests[name]) for name, path in paths.items()}
+
+
+def _write(archive: Archive, name: str, path: Path, opened: Opened) -> str:
+    """Write a member to a file; give the digest of its bytes."""
     digest = hashlib.sha256()
-    # Not each file is whole or absent: the folder is, which takes its name when all of them are on the disk.
-    with disk_errors(path), path.open("wb") as file:
+    with disk_errors(path), opened(path) as place, place.open("wb") as file:
         for chunk in archive.read(name):
             digest.update(chunk)
             file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-    return Extracted(path.name, archive.members[name], digest.hexdigest())
+    return digest.hexdigest()
+
+
+def _record(folder: Path, extracted: Mapping[str, Extracted]) -> None:
+    write_text(folder / RECORD, json.dumps({name: asdict(item) for name, item in extracted.items()}, indent=1))
 
 
 def _safe_name(name: str, number: int) -> str:

@@ -188,7 +188,8 @@ class Spool:
     def pictures(self, footage: Footage) -> np.ndarray | None:
         """Give the pictures of a clip `[frames, rows, columns, 3]`, uint8, before their crop; None if not here."""
         path = self._path(footage)
-        return np.load(path, mmap_mode="r") if path.is_file() else None
+        # Copied on writing, because torch takes no array that is read-only.
+        return np.load(path, mmap_mode="c") if path.is_file() else None
 
     def drop(self, footage: Footage) -> None:
         """Remove the pictures of a clip."""

@@ -6,12 +6,9 @@ world ask for, and their weights come with the package. With random weights thei
 
 import json
 import math
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -28,7 +25,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration, GemmaTokenizer
 
-from ltx_trainer.atomic import disk_errors, flush, make_folder
+from ltx_trainer.atomic import whole_folder
 from ltx_trainer.errors import ModelError
 from ltx_trainer.models.folder import OVERRIDES_FILE
 from ltx_trainer.models.locate import MINIATURES, trained_weights
@@ -96,7 +93,7 @@ def write_miniature(name: str, folder: Path) -> None:
         raise ModelError(f"there is no miniature of {name!r}. Known: {', '.join(MINIATURES)}.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelError(f"{folder} is not empty. Name a folder that does not exist yet.")
-    with disk_errors(folder), _whole_or_absent(folder) as unfinished:
+    with whole_folder(folder) as unfinished:
         save_miniature(KINDS[name].build(), name, unfinished)
 
 
@@ -116,21 +113,6 @@ def save_miniature(pipeline: DiffusionPipeline, name: str, folder: Path) -> None
         "resolutions": RESOLUTIONS,
     }
     (folder / OVERRIDES_FILE).write_text(json.dumps(overrides, indent=2) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _whole_or_absent(folder: Path) -> Iterator[Path]:
-    make_folder(folder.parent)
-    unfinished = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield unfinished
-        for path in unfinished.rglob("*"):
-            flush(path)
-        unfinished.chmod(0o755)
-        unfinished.replace(folder)
-    except BaseException:
-        shutil.rmtree(unfinished)
-        raise
 
 
 def random_ltx23() -> LTX2Pipeline:

@@ -3,9 +3,7 @@
 Shapes: l text tokens, k text tokens that are not padding, s hidden states side by side, d features of one stream.
 """
 
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoTokenizer, Gemma3ForConditionalGeneration, PreTrainedTokenizerBase
 
-from ltx_trainer.atomic import locked, make_folder
+from ltx_trainer.atomic import scratch_folder
 from ltx_trainer.errors import ModelError
 from ltx_trainer.models.facts import ModelFacts
 from ltx_trainer.models.text_batches import asked_of, batches_by_length, count_tokens, tell_cut, tokenize, with_any_of
@@ -68,24 +66,11 @@ def encode_prompts(
     tell_cut({text: num_tokens[text] for text in asked}, facts.max_text_tokens)
     waiting = list(with_any_of(_batches(facts, num_tokens), asked))
     while waiting:
-        with _spool(scratch) as spool:
+        with scratch_folder(scratch / "hidden-states") as spool:
             read = _spool_hidden_states(facts, tokenizer, waiting, asked, spool, device)
             waiting = waiting[len(read) :]
             files = {text: file for batch in read for text, file in batch.items()}
             yield from zip(files, _connect(facts, files.values(), device), strict=True)
-
-
-@contextmanager
-def _spool(scratch: Path) -> Iterator[Path]:
-    """Give an empty folder, without what a killed process left in it, and take it away in the end."""
-    folder = scratch / "hidden-states"
-    with locked(scratch / "hidden-states.lock"):
-        try:
-            shutil.rmtree(folder, ignore_errors=True)
-            make_folder(folder)
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _load_tokenizer(facts: ModelFacts) -> PreTrainedTokenizerBase:

@@ -11,7 +11,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ltx_trainer.atomic import disk_errors, whole_file, write_bytes, write_text
+from ltx_trainer.atomic import (
+    clear_scratch,
+    disk_errors,
+    scratch_folder,
+    whole_file,
+    whole_folder,
+    write_bytes,
+    write_text,
+)
 from ltx_trainer.errors import ConfigError, OutOfResources
 
 
@@ -101,6 +109,16 @@ with whole_file(Path(sys.argv[1])) as beside:
 """
 
 
+KILLED_IN_SCRATCH = """
+import os, signal, sys
+from pathlib import Path
+from ltx_trainer.atomic import scratch_folder
+with scratch_folder(Path(sys.argv[1])) as scratch:
+    (scratch / "file").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 def test_what_a_killed_process_left_is_taken_over_by_the_next_write(tmp_path: Path) -> None:
     path = tmp_path / "step-000100.safetensors"
     for _ in range(2):
@@ -111,6 +129,38 @@ def test_what_a_killed_process_left_is_taken_over_by_the_next_write(tmp_path: Pa
 
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == b"content"
+
+
+def test_scratch_of_a_killed_process_is_taken_away_and_that_of_another_is_left(tmp_path: Path) -> None:
+    left = tmp_path / "0/left"
+    subprocess.run([sys.executable, "-c", KILLED_IN_SCRATCH, left], check=False)
+    assert (left / "file").is_file()
+
+    with scratch_folder(tmp_path / "1/used") as used:
+        write_bytes(used / "file", b"content")
+        clear_scratch(tmp_path)
+
+        assert (used / "file").is_file()
+    assert not left.exists()
+    assert not used.exists()
+
+
+def write_half_a_folder(path: Path) -> None:
+    with whole_folder(path) as beside:
+        write_bytes(beside / "half", b"content")
+        raise KeyboardInterrupt("halfway")
+
+
+def test_an_interrupted_folder_is_not_there_and_what_a_killed_one_left_is_replaced(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt, match="halfway"):
+        write_half_a_folder(tmp_path / "folder")
+    assert list(tmp_path.iterdir()) == []
+    write_bytes(tmp_path / ".folder.partial/left", b"content")
+
+    with whole_folder(tmp_path / "folder") as beside:
+        write_bytes(beside / "whole", b"content")
+
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["folder", "folder/whole"]
 
 
 def test_writers_of_one_file_wait_for_each_other(tmp_path: Path) -> None:

@@ -7,14 +7,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ltx_trainer.artifacts import Role
 from ltx_trainer.atomic import check_space
 from ltx_trainer.errors import DatasetError, OutOfResources
-from ltx_trainer.ingest import check_archive, ingest_archive
-from ltx_trainer.modes import Mode
+from ltx_trainer.ingest import check_archive, ingest_archive, manifest
+from ltx_trainer.modes import MODES, Mode
+
+MODE_OF = {mode.name: mode for mode in MODES}
 
 
 def files_in(folder: Path) -> dict[Path, tuple[int, int]]:
@@ -54,13 +57,44 @@ def test_another_archive_goes_to_another_folder(t2v: Mode, make_archive: Callabl
 def test_an_extracted_file_that_is_gone_or_cut_is_extracted_again(
     t2v: Mode, make_archive: Callable[..., Path], store: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = make_archive({"a.mp4": b"whole file"})
+    path = make_archive({"x/a.mp4": b"other file", "y/a.mp4": b"whole file"})
     first = ingest_archive(path, t2v, store)
-    extracted = first.examples[0].files[Role.TARGET].path
+    extracted = first.examples[1].files[Role.TARGET].path
     extracted.unlink() if content is None else extracted.write_bytes(content)
     assert ingest_archive(path, t2v, store) == first
     assert extracted.read_bytes() == b"whole file"
-    assert "is incomplete; data.zip is extracted again" in caplog.text
+    assert "is incomplete: extracting 1 file of data.zip" in caplog.text
+
+
+def test_what_another_mode_needs_beside_it_is_added_and_what_is_read_by_others_is_left_alone(
+    make_archive: Callable[..., Path], store: Path
+) -> None:
+    path = make_archive({"a_start.mp4": b"1", "a_mask.png": b"2", "a_end.mp4": b"3"})
+    pairs = ingest_archive(path, MODE_OF["v2v"], store)
+    before = {file: facts for file, facts in files_in(store).items() if file.suffix == ".mp4"}
+
+    masked = ingest_archive(path, MODE_OF["v2v-masked"], store)
+
+    assert before.items() <= files_in(store).items()
+    assert pairs.examples[0].files.items() < masked.examples[0].files.items()
+    assert masked.examples[0].files[Role.MASK].path.read_bytes() == b"2"
+    assert ingest_archive(path, MODE_OF["v2v"], store) == pairs
+
+
+def test_an_archive_that_vanishes_while_it_is_read_is_named(
+    t2v: Mode, make_archive: Callable[..., Path], store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_archive({"a.mp4": b"1"})
+    find = manifest.find_groups
+
+    def find_and_lose(*arguments: Any, **options: Any) -> Any:
+        path.unlink()
+        return find(*arguments, **options)
+
+    monkeypatch.setattr(manifest, "find_groups", find_and_lose)
+
+    with pytest.raises(DatasetError, match=r"data\.zip cannot be read: No such file or directory"):
+        ingest_archive(path, t2v, store)
 
 
 def test_an_extraction_that_fails_half_way_leaves_nothing(
