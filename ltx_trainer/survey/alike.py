@@ -119,13 +119,28 @@ def _same_looks(clips: Sequence[SurveyedClip]) -> Iterator[LookAlikes]:
             counts.setdefault(len(clip.glance.prints), []).append((clip, clip.glance))
     for seen in counts.values():
         bits = np.stack([_bits(glance) for _, glance in seen])
-        for index, (clip, glance) in enumerate(seen):
+        colours = np.stack([_colours(glance) for _, glance in seen])
+        for index, (clip, _) in enumerate(seen):
             distances = _bits_apart_of(bits[index], bits[index + 1 :])
-            for place in np.flatnonzero(distances <= ALIKE_BITS):
-                other, other_glance = seen[index + 1 + int(place)]
-                if clip.file != other.file and levels_apart(glance, other_glance) <= ALIKE_LEVELS:
+            near = np.flatnonzero(distances <= ALIKE_BITS)
+            for place in near[_are_of_like_colours(colours[index], colours[index + 1 + near])]:
+                other = seen[index + 1 + int(place)][0]
+                if clip.file != other.file:
                     same = _digest(clip) == _digest(other)
                     yield LookAlikes((clip.name, other.name), round(float(distances[place]), 2), same_bytes=same)
+
+
+def _are_of_like_colours(frames: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Tell of spans `[m, n, parts, 3]` whether `levels_apart` of each and one of as many frames is small: `[m]`.
+
+    Frame by frame, because most of what is too far apart is so in a few frames.
+    """
+    apart = np.zeros(len(others), np.float32)
+    most = ALIKE_LEVELS * len(frames)
+    for frame in range(len(frames)):
+        left = np.flatnonzero(apart <= most)
+        apart[left] += _largest_differences(frames[frame] - others[left, frame])
+    return apart <= most
 
 
 def _digest(clip: SurveyedClip) -> str | None:
@@ -168,7 +183,9 @@ def _colours(glance: Glance) -> np.ndarray:
 
 def _largest_differences(apart: np.ndarray) -> np.ndarray:
     """Give of each frame, whose parts differ by `[..., parts, 3]`, the difference of the part that differs most."""
-    return np.abs(apart - np.median(apart, axis=-2, keepdims=True)).mean(axis=-1).max(axis=-1)
+    channels = np.ascontiguousarray(np.swapaxes(apart, -1, -2))
+    middle = np.sort(channels, axis=-1)[..., [(channels.shape[-1] - 1) // 2, channels.shape[-1] // 2]].mean(axis=-1)
+    return np.abs(channels - middle[..., None]).mean(axis=-2).max(axis=-1)
 
 
 def _bits_apart_of(frames: np.ndarray, others: np.ndarray) -> np.ndarray:
