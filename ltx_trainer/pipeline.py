@@ -19,6 +19,7 @@ from rich.console import Console
 from ltx_trainer import report
 from ltx_trainer.artifacts import Adapter, Bundle, CachedSet, Clips, LeftOut, Manifest, Preview, Render
 from ltx_trainer.atomic import locked, make_folder, write_text
+from ltx_trainer.cache import find_filled
 from ltx_trainer.caption import find_lacking
 from ltx_trainer.conditions import Terms, describe_conditions, terms_of
 from ltx_trainer.config import REQUEST_FRAMES_FACTOR, Settings, settings_as_yaml
@@ -26,6 +27,7 @@ from ltx_trainer.continuation import Identity, check_newest, encoded_identity, r
 from ltx_trainer.download import fetch
 from ltx_trainer.errors import ConfigError, GeometryError
 from ltx_trainer.geometry import ClipShape
+from ltx_trainer.held_out import split_held_out
 from ltx_trainer.ingest import ingest_archive
 from ltx_trainer.launcher import is_main_process, num_processes
 from ltx_trainer.media import Spool, opened_spool
@@ -145,8 +147,9 @@ def run(settings: Settings, space: Space, until: Stage, console: Console) -> Non
             check_newest(space.checkpoints, plan.identity, settings.input.number_of_steps)
         folder = _folder_of_inspection(space) if until is Stage.INSPECT else space.output
         survey = _survey(settings, space, plan, folder, console, spool) if is_main_process() else None
-        if until is not Stage.INSPECT:
-            work(settings, space, plan, until, console, spool, survey)
+        if until is Stage.INSPECT or (until is Stage.PREPARE and _is_prepared(settings, space, plan, console, survey)):
+            return
+        work(settings, space, plan, until, console, spool, survey)
 
 
 def look(settings: Settings, space: Space, console: Console | None = None, spool: Spool | None = None) -> Plan:
@@ -252,7 +255,7 @@ def work(
     encoded = _encode(job)
     on_main(spool.clear)
     if main:
-        _record(job, encoded)
+        _record(settings, space, job.plan, console, survey, encoded.cached)
     debug_dataset = on_main(lambda: _debug_dataset(job, encoded))
     if until is Stage.PREPARE:
         return
@@ -331,8 +334,7 @@ def _captioned(job: _Job) -> Plan:
 
 def _encode(job: _Job) -> _Encoded:
     """Encode what is not in the cache, and settle whether the run may go on from what it finds."""
-    from ltx_trainer.cache import digest_of, fill_cache
-    from ltx_trainer.train import split_held_out
+    from ltx_trainer.cache.fill import digest_of, fill_cache
 
     settings, space, plan = job.settings, job.space, job.plan
     cached = fill_cache(
@@ -356,8 +358,7 @@ def _encode(job: _Job) -> _Encoded:
         "training.precision": str(job.dtype),
     }
     start = check_newest(space.checkpoints, identity, settings.input.number_of_steps)
-    held_out = frozenset(example.name for example in split_held_out(cached.examples, settings)[1])
-    return _Encoded(cached, (*plan.left_out, *cached.left_out), held_out, base, identity, start)
+    return _Encoded(cached, (*plan.left_out, *cached.left_out), _held_out(settings, cached), base, identity, start)
 
 
 def _folder_of_inspection(space: Space) -> Path:
@@ -401,18 +402,42 @@ def _write_survey(settings: Settings, output: Path, survey: Survey) -> None:
         report.write_page(output, survey)
 
 
-def _record(job: _Job, encoded: _Encoded) -> None:
+def _is_prepared(settings: Settings, space: Space, plan: Plan, console: Console, survey: Survey | None) -> bool:
+    """Say whether everything is encoded already; if so, the run's folder says so too. It takes no torch to tell."""
+    if plan.captioner is not None or settings.input.debug_dataset or num_processes() > 1:
+        return False
+    cached = find_filled(
+        plan.facts,
+        plan.clips,
+        plan.previews,
+        settings.input.validation_negative_prompt,
+        space.cache,
+        still_crf=settings.validation.still_crf,
+    )
+    if cached is None:
+        return False
+    logger.info("%d clips and their prompts are encoded already.", len(cached.examples))
+    _record(settings, space, plan, console, survey, cached)
+    return True
+
+
+def _held_out(settings: Settings, cached: CachedSet) -> frozenset[str]:
+    return frozenset(example.name for example in split_held_out(cached.examples, settings)[1])
+
+
+def _record(
+    settings: Settings, space: Space, plan: Plan, console: Console, survey: Survey | None, cached: CachedSet
+) -> None:
     """Leave what is trained on, what is left out and why, and the settings, in the run's folder."""
-    output, cached = job.space.output, encoded.cached
+    output, left_out = space.output, (*plan.left_out, *cached.left_out)
     failed = {item.name for item in cached.left_out}
-    encoded_clips = [clip for clip in job.plan.clips.clips if clip.name not in failed]
-    conditions = _conditions(job.settings, job.plan)
-    report.show_conditions(job.console, conditions)
-    report.show_left_out(job.console, encoded.left_out)
-    write_text(output / SETTINGS, settings_as_yaml(job.settings))
-    if job.survey is not None:
-        survey = after_encoding(job.survey, encoded_clips, encoded.left_out, encoded.held_out)
-        _write_survey(job.settings, output, survey)
+    encoded_clips = [clip for clip in plan.clips.clips if clip.name not in failed]
+    report.show_conditions(console, _conditions(settings, plan))
+    report.show_left_out(console, left_out)
+    write_text(output / SETTINGS, settings_as_yaml(settings))
+    if survey is not None:
+        survey = after_encoding(survey, encoded_clips, left_out, _held_out(settings, cached))
+        _write_survey(settings, output, survey)
 
 
 def _conditions(settings: Settings, plan: Plan) -> list[dict[str, Any]]:
@@ -491,7 +516,7 @@ def _transformer(job: _Job) -> Iterator["nn.Module"]:
 
 
 def _previews(job: _Job, encoded: _Encoded, transformer: "nn.Module", logs: report.Logs) -> "Previews":
-    from ltx_trainer.cache import digest_of
+    from ltx_trainer.cache.fill import digest_of
     from ltx_trainer.validate import Previews, Showing, sampling_of
 
     validation = job.settings.validation

@@ -36,7 +36,7 @@ from torch import nn
 
 from ltx_trainer.artifacts import CachedSet
 from ltx_trainer.atomic import write_text
-from ltx_trainer.cache import fill_cache
+from ltx_trainer.cache.fill import fill_cache
 from ltx_trainer.conditions import Terms
 from ltx_trainer.config import Settings, load_settings
 from ltx_trainer.diffusion import Stream

@@ -19,7 +19,7 @@ from forked import start_command, start_launcher
 from rich.console import Console
 
 from ltx_trainer.artifacts import CachedSet
-from ltx_trainer.cache import fill_cache
+from ltx_trainer.cache.fill import fill_cache
 from ltx_trainer.config import Settings, load_settings
 from ltx_trainer.media import write_video
 from ltx_trainer.models import ModelFacts, read_model

@@ -50,7 +50,9 @@ MOMENTS = {
     "in the page": Moment(
         "ltx_trainer.report.write_page", "inspect", r"/output while writing dataset\.html \(\d+ bytes"
     ),
-    "in the encoding": Moment("ltx_trainer.cache.fill_cache", "prepare", r"/cache/.* while writing \S+ \(\d+ bytes"),
+    "in the encoding": Moment(
+        "ltx_trainer.cache.fill.fill_cache", "prepare", r"/cache/.* while writing \S+ \(\d+ bytes"
+    ),
 }
 
 

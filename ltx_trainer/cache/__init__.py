@@ -1,5 +1,8 @@
-"""Clips to tensors on disk, keyed by content, so that only what changed is computed again."""
+"""Clips to tensors on disk, keyed by content, so that only what changed is computed again.
 
-from ltx_trainer.cache.fill import digest_of, fill_cache
+Only what needs no tensors is re-exported here; `fill` computes them.
+"""
 
-__all__ = ["digest_of", "fill_cache"]
+from ltx_trainer.cache.places import find_filled
+
+__all__ = ["find_filled"]

@@ -5,34 +5,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ltx_trainer.artifacts import (
-    CachedExample,
-    CachedMedia,
-    CachedPreview,
-    CachedSet,
-    Clip,
-    Clips,
-    Footage,
-    LeftOut,
-    Preview,
-    Role,
-    Soundtrack,
-    SourceFile,
-)
+from ltx_trainer.artifacts import CachedSet, Clips, Preview
 from ltx_trainer.atomic import clear_scratch
-from ltx_trainer.cache.key import audio_key, mask_key, prompt_key, video_key
-from ltx_trainer.cache.reading import Mask, Pictures, ReadAhead, Reading, Sound
+from ltx_trainer.cache.places import Made, Part, Places, PlacesOf, cached_set, find_places, weights_of
+from ltx_trainer.cache.reading import ReadAhead, Reading, Sound
 from ltx_trainer.cache.store import TensorStore, TensorWriter
 from ltx_trainer.conditions.masks import kept_cells
 from ltx_trainer.digests import FileDigests
 from ltx_trainer.errors import DatasetError, MediaError
-from ltx_trainer.geometry import num_audio_tokens
 from ltx_trainer.media import Spool
 from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
 from ltx_trainer.processes import on_main, share_of, shown_by_main, together
@@ -40,12 +27,10 @@ from ltx_trainer.workers import Tracker, ahead, num_workers
 
 logger = logging.getLogger(__name__)
 
-EMPTY_PROMPT = ""
-
 Codec = TypeVar("Codec", VideoCodec, AudioCodec, None)
 
-Place = tuple[str, Role]
-"""A part of a clip or a preview: whose, and what it is to it."""
+Encode = Callable[[Codec, Reading, Tensor], Mapping[str, Tensor]]
+"""Makes the tensors of what was read."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +58,8 @@ class Cache:
     workers: int | None = None
 
     def weights(self, component: str) -> str:
-        """Say what a component computes with: its weights and config, and the device, which decides the precision."""
-        digest = on_main(lambda: self.digests.of(self.family.component_files(component)))
-        return f"{digest} on {self.accelerator.device.type}"
+        """Say what a component computes with; the main process reads its files for all."""
+        return on_main(lambda: weights_of(self.family.facts, component, self.accelerator.device.type, self.digests))
 
     def own_share(self, paths: Iterable[Path]) -> frozenset[Path]:
         """Say which files this process sees to, whichever of them are there already: others may be writing now."""
@@ -138,40 +122,18 @@ def fill_cache(
     # A killed run may have left there what this one has no use for.
     clear_scratch(folder / "scratch")
     cache = _open_cache(family, folder, spool, workers, accelerator, track)
-    items: dict[str, Preview] = {f"input.validation.{index}": item for index, item in enumerate(previews)}
-    named = {clip.name: clip for clip in clips.clips}
+    places = find_places(family.facts, clips, previews, negative_prompt, folder, cache.weights, still_crf=still_crf)
     # First, because they cost least and may end the run.
-    shown_masks, clip_masks = _fill_masks(cache, items), _fill_masks(cache, named)
-    captions = [clip.caption for clip in clips.clips]
-    prompts = _fill_prompts(cache, [*captions, EMPTY_PROMPT, negative_prompt, *(item.prompt for item in previews)])
-    shown, refused = _fill_media(cache, items, shown_masks, still_crf=still_crf)
+    refused, failed = _fill_masks(cache, places.previews), _fill_masks(cache, places.clips)
+    _fill_prompts(cache, places)
+    _fill_media(cache, places.previews, refused)
     if refused:
         raise MediaError("\n".join(f"{name}: {reason}" for name, reason in refused.items()))
-    media_of, failed = _fill_media(cache, named, clip_masks, still_crf=still_crf)
+    _fill_media(cache, places.clips, failed)
     _report_failed(failed, len(clips.clips))
-    return CachedSet(
-        examples=tuple(
-            CachedExample(
-                name=clip.name,
-                source=_source_of(clip).name,
-                caption=clip.caption,
-                shape=clip.shape,
-                media=media_of[clip.name],
-                prompt=prompts[clip.caption],
-            )
-            for clip in clips.clips
-            if clip.name not in failed
-        ),
-        left_out=tuple(LeftOut(name, reason) for name, reason in failed.items()),
-        empty_prompt=prompts[EMPTY_PROMPT],
-        negative_prompt=prompts[negative_prompt],
-        previews=tuple(
-            CachedPreview(item.shape, item.duration_seconds, shown[name], prompts[item.prompt])
-            for name, item in items.items()
-        ),
-        with_audio=clips.with_audio,
-        computed=sum(together(lambda: cache.store.num_written)),
-    )
+    computed = sum(together(lambda: cache.store.num_written))
+    in_order = {clip.name: failed[clip.name] for clip in clips.clips if clip.name in failed}
+    return cached_set(places, clips, previews, negative_prompt, failed=in_order, computed=computed)
 
 
 def _open_cache(
@@ -180,7 +142,7 @@ def _open_cache(
     return Cache(
         family,
         accelerator,
-        TensorStore(folder / "tensors"),
+        TensorStore(),
         # Of its own, or the processes of one run would wait for each other.
         folder / "scratch" / str(accelerator.process_index),
         FileDigests(folder / "digests"),
@@ -188,12 +150,6 @@ def _open_cache(
         spool,
         workers,
     )
-
-
-def _source_of(clip: Clip) -> SourceFile:
-    """Give the file that the target is cut from."""
-    part = clip.footage if Role.TARGET in clip.footage else clip.soundtrack
-    return part[Role.TARGET].source
 
 
 def _report_failed(failed: Mapping[str, str], num_clips: int) -> None:
@@ -205,11 +161,8 @@ def _report_failed(failed: Mapping[str, str], num_clips: int) -> None:
         logger.warning("%s is left out: %s", name, reason)
 
 
-def _fill_prompts(cache: Cache, texts: Iterable[str]) -> dict[str, Path]:
-    weights = cache.weights("text_encoder")
-    paths = {text: cache.store.path("prompt", prompt_key(text, weights)) for text in texts}
-    together(lambda: _encode_prompts(cache, paths))
-    return paths
+def _fill_prompts(cache: Cache, places: Places) -> None:
+    together(lambda: _encode_prompts(cache, places.prompts))
 
 
 def _encode_prompts(cache: Cache, paths: Mapping[str, Path]) -> None:
@@ -233,168 +186,102 @@ def _encode_prompts(cache: Cache, paths: Mapping[str, Path]) -> None:
             cache.store.write(paths[text], embeddings)
 
 
-@dataclass(frozen=True)
-class _Masks:
-    """The masks of clips or previews.
-
-    Attributes:
-        paths: Their kept cells.
-        failed: The reason for each clip or preview whose mask cannot be read.
-    """
-
-    paths: Mapping[Place, Path]
-    failed: Mapping[str, str]
-
-
-def _fill_media(
-    cache: Cache, items: Mapping[str, Clip | Preview], masks: _Masks, *, still_crf: int | None
-) -> tuple[dict[str, CachedMedia], dict[str, str]]:
-    """Encode every part of clips or previews; give what they became, and the reason for each that failed in any part.
-
-    What has failed in one part is not tried in the next: first the masks, then pictures, then sound.
-    """
-    footage = {(name, role): part for name, item in items.items() for role, part in item.footage.items()}
-    soundtracks = {(name, role): part for name, item in items.items() for role, part in item.soundtrack.items()}
-    failed = dict(masks.failed)
-    pictures = {place: part for place, part in footage.items() if place[1] is not Role.MASK and place[0] not in failed}
-    videos = _fill_video(cache, pictures, failed, still_crf=still_crf)
-    sounds = _fill_audio(cache, {place: part for place, part in soundtracks.items() if place[0] not in failed}, failed)
-    there = {
-        name: CachedMedia(
-            video={role: (masks.paths if role is Role.MASK else videos)[name, role] for role in item.footage},
-            audio={role: sounds[name, role] for role in item.soundtrack if (name, role) in sounds},
-            ranges=item.ranges,
-        )
-        for name, item in items.items()
-        if name not in failed
-    }
-    return there, {name: failed[name] for name in items if name in failed}
-
-
-@dataclass(frozen=True)
-class _Task(Generic[Codec]):
-    """One part to encode.
-
-    Attributes:
-        reading: What it is made from.
-        path: Where its tensors lie or will lie.
-        encode: Makes them.
-    """
-
-    reading: Reading
-    path: Path
-    encode: Callable[[Codec, Tensor], Mapping[str, Tensor]]
-
-
-def _fill_masks(cache: Cache, items: Mapping[str, Clip | Preview]) -> _Masks:
-    """Turn masks into kept cells.
+def _fill_masks(cache: Cache, places: PlacesOf) -> dict[str, str]:
+    """Turn masks into kept cells; give the reason for each clip or preview whose mask cannot be read.
 
     Raises:
         DatasetError: One keeps everything or nothing; it names whose.
     """
-    factors = cache.family.facts.factors
+    whose = {made.reading.key: name for (name, _), made in places.masks.items()}
 
-    def task(name: str, mask: Footage) -> _Task[None]:
-        def encode(_: None, white: Tensor) -> dict[str, Tensor]:
-            try:
-                return {"kept": kept_cells(white, factors)}
-            except MediaError as error:
-                raise DatasetError(f"{name}: {mask.source.name}: {error}") from error
+    def encode(_: None, reading: Reading, white: Tensor) -> dict[str, Tensor]:
+        try:
+            return {"kept": kept_cells(white, cache.family.facts.factors)}
+        except MediaError as error:
+            raise DatasetError(f"{whose[reading.key]}: {reading.source.name}: {error}") from error
 
-        key = mask_key(mask, factors)
-        return _Task(Mask(key, mask), cache.store.path("mask", key), encode)
-
-    masks = {(name, Role.MASK): item.footage[Role.MASK] for name, item in items.items() if Role.MASK in item.footage}
     failed: dict[str, str] = {}
-    tasks = {place: task(place[0], mask) for place, mask in masks.items()}
-    return _Masks(_fill(cache, "mask", tasks, lambda _: nullcontext(), failed), failed)
+    _fill(cache, "mask", places.masks, lambda _: nullcontext(), encode, failed)
+    return failed
 
 
-def _fill_video(
-    cache: Cache, footage: Mapping[Place, Footage], failed: dict[str, str], *, still_crf: int | None
-) -> dict[Place, Path]:
-    """Encode pictures; give the files, and add the reason for each that failed to `failed`."""
-    if not footage:
-        return {}
-    weights = cache.weights("vae")
+def _fill_media(cache: Cache, places: PlacesOf, failed: dict[str, str]) -> None:
+    """Encode every part of clips or previews, and add the reason for each that fails in any part to `failed`.
 
-    def task(role: Role, part: Footage) -> _Task[VideoCodec]:
-        crf = part.crf_as(role, still_crf)
-
-        key = video_key(part, weights, crf)
-        return _Task(
-            Pictures(key, part, crf),
-            cache.store.path("video", key),
-            lambda codec, frames: {"latents": codec.encode(frames)},
-        )
-
-    tasks = {place: task(place[1], part) for place, part in footage.items()}
-    return _fill(cache, "video", tasks, cache.family.video_codec, failed)
+    What has failed in one part is not tried in the next: after the masks pictures, then sound.
+    """
+    _fill(cache, "video", _without(places.videos, failed), cache.family.video_codec, _encode_video, failed)
+    _fill(cache, "audio", _without(places.sounds, failed), cache.family.audio_codec, _encode_audio, failed)
 
 
-def _fill_audio(cache: Cache, soundtracks: Mapping[Place, Soundtrack], failed: dict[str, str]) -> dict[Place, Path]:
-    """Encode sounds, as long as what they go with; give the files, and add the reason for each that failed."""
-    audio = cache.family.facts.audio
-    if not soundtracks or audio is None:
-        return {}
-    weights = cache.weights("audio_vae")
+def _without(made: Mapping[Part, Made], failed: Mapping[str, str]) -> dict[Part, Made]:
+    return {part: each for part, each in made.items() if part[0] not in failed}
 
-    def task(part: Soundtrack) -> _Task[AudioCodec]:
-        num_tokens = num_audio_tokens(part.duration_seconds, audio.tokens_per_second)
 
-        key = audio_key(part, weights, num_tokens)
+def _encode_video(codec: VideoCodec, _: Reading, frames: Tensor) -> dict[str, Tensor]:
+    return {"latents": codec.encode(frames)}
 
-        def encode(codec: AudioCodec, samples: Tensor) -> dict[str, Tensor]:
-            return {"latents": codec.encode(samples, num_tokens)}
 
-        return _Task(Sound(key, part, audio.rate_hz), cache.store.path("audio", key), encode)
-
-    tasks = {place: task(part) for place, part in soundtracks.items()}
-    return _fill(cache, "audio", tasks, cache.family.audio_codec, failed)
+def _encode_audio(codec: AudioCodec, reading: Reading, samples: Tensor) -> dict[str, Tensor]:
+    assert isinstance(reading, Sound)
+    return {"latents": codec.encode(samples, reading.num_tokens)}
 
 
 def _fill(
     cache: Cache,
     kind: str,
-    tasks: Mapping[Place, _Task[Codec]],
+    made: Mapping[Part, Made],
     open_codec: Callable[[torch.device], AbstractContextManager[Codec]],
+    encode: Encode[Codec],
     failed: dict[str, str],
-) -> dict[Place, Path]:
-    """Encode what is missing, each distinct file once; give the files, and add the reasons of those that failed."""
-    if not tasks:
-        return {}
-    shares = together(lambda: _encode(cache, kind, tasks, open_codec))
+) -> None:
+    """Encode what is missing, each distinct file once, and add the reasons of those that failed to `failed`."""
+    if not made:
+        return
+    shares = together(lambda: _encode(cache, kind, made, open_codec, encode))
     reasons = {path: reason for share in shares for path, reason in share.items()}
-    for (name, _), task in tasks.items():
-        if task.path in reasons:
-            failed.setdefault(name, reasons[task.path])
-    return {place: task.path for place, task in tasks.items() if task.path not in reasons}
+    for (name, _), each in made.items():
+        if each.path in reasons:
+            failed.setdefault(name, reasons[each.path])
 
 
 def _encode(
     cache: Cache,
     kind: str,
-    tasks: Mapping[Place, _Task[Codec]],
+    made: Mapping[Part, Made],
     open_codec: Callable[[torch.device], AbstractContextManager[Codec]],
+    encode: Encode[Codec],
 ) -> dict[Path, str]:
     """Encode what is missing of this process's share; give the reason for each file that cannot be."""
-    own = cache.own_share(task.path for task in tasks.values())
-    missing = {task.path: task for task in tasks.values() if task.path in own and not task.path.is_file()}
-    num_clips = len({name for name, _ in tasks})
+    own = cache.own_share(each.path for each in made.values())
+    missing = {each.path: each.reading for each in made.values() if each.path in own and not each.path.is_file()}
+    num_clips = len({name for name, _ in made})
     logger.info("%s: %d clips, %d to encode%s.", kind.capitalize(), num_clips, len(missing), cache.whose)
     reasons: dict[Path, str] = {}
     if missing:
-        read = _read_ahead(cache, [task.reading for task in missing.values()])
+        coming = cache.track(_read_ahead(cache, list(missing.values())), kind, len(missing))
         with open_codec(cache.accelerator.device) as codec, TensorWriter(cache.store) as writer:
-            for (path, task), reading in zip(missing.items(), cache.track(read, kind, len(missing)), strict=True):
+            for path, reading in zip(missing, coming, strict=True):
                 try:
-                    cache.digests.check(reading.source.path, reading.source.sha256)
-                    writer.write(path, task.encode(codec, torch.from_numpy(reading.read(cache.spool))))
+                    writer.write(path, encode(codec, reading, torch.from_numpy(_read(cache, reading))))
                 except MediaError as error:
                     reasons[path] = str(error)
                 if cache.spool is not None:
                     reading.drop(cache.spool)
     return reasons
+
+
+def _read(cache: Cache, reading: Reading) -> np.ndarray:
+    """Read a part of a file that has not changed since it was named, before or meanwhile.
+
+    Raises:
+        MediaError: It has, or it cannot be read.
+    """
+    source = reading.source
+    cache.digests.check(source.path, source.sha256)
+    array = reading.read(cache.spool)
+    cache.digests.check(source.path, source.sha256)
+    return array
 
 
 def _read_ahead(cache: Cache, readings: Sequence[Reading]) -> Iterable[Reading]:

@@ -103,10 +103,17 @@ class Mask(Reading):
 
 @dataclass(frozen=True)
 class Sound(Reading):
-    """Sound `[2, n]`, float32, at the rate of the model."""
+    """Sound `[2, n]`, float32.
+
+    Attributes:
+        soundtrack: Which.
+        rate_hz: Of the model.
+        num_tokens: That it becomes.
+    """
 
     soundtrack: Soundtrack
     rate_hz: int
+    num_tokens: int
 
     @property
     def source(self) -> SourceFile:

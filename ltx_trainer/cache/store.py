@@ -15,15 +15,10 @@ MOST_WAITING = 4
 
 
 class TensorStore:
-    """A folder of safetensors files, each named by its key."""
+    """Writes safetensors files, and counts them."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
         self.num_written = 0
-
-    def path(self, kind: str, key: str) -> Path:
-        """Say where the tensors of a key lie or will lie."""
-        return self._folder / kind / key[:2] / f"{key}.safetensors"
 
     def write(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
         """Write tensors whole.

@@ -1,8 +1,7 @@
 """Cached batches to an adapter."""
 
-from ltx_trainer.train.held_out import split_held_out
 from ltx_trainer.train.loop import Hook, train_adapter
 from ltx_trainer.train.order import generator_for
 from ltx_trainer.train.run import StepMetrics
 
-__all__ = ["Hook", "StepMetrics", "generator_for", "split_held_out", "train_adapter"]
+__all__ = ["Hook", "StepMetrics", "generator_for", "train_adapter"]

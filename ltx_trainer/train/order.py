@@ -4,18 +4,13 @@ All processes walk through one common sequence of batches, a function of the see
 any batch of a run can be named without training those before it.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import count
 
 import torch
 
-
-def derived_seed(seed: int, *purpose: str | int) -> int:
-    """Derive an independent seed for a purpose, such as the noise of one process."""
-    digest = hashlib.sha256("/".join(str(part) for part in (seed, *purpose)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+from ltx_trainer.seeds import derived_seed
 
 
 def generator_for(seed: int, *purpose: str | int) -> torch.Generator:

@@ -20,15 +20,17 @@ from ltx_trainer.conditions import Terms
 from ltx_trainer.config import Settings
 from ltx_trainer.continuation import Identity
 from ltx_trainer.errors import Interrupted, TrainingDiverged, some_of
+from ltx_trainer.held_out import split_held_out
 from ltx_trainer.interruption import noted
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import adapter_health, adapter_state, group_of, load_adapter_state
 from ltx_trainer.processes import on_main
+from ltx_trainer.seeds import derived_seed
 from ltx_trainer.train.average import make_average
 from ltx_trainer.train.batch import BatchMaker
-from ltx_trainer.train.held_out import TURN, HeldOut, split_held_out, turn_in
+from ltx_trainer.train.held_out import TURN, HeldOut, turn_in
 from ltx_trainer.train.optimizer import make_optimizer, rate_at, rate_of, set_rate
-from ltx_trainer.train.order import BatchOrder, derived_seed, generator_for
+from ltx_trainer.train.order import BatchOrder, generator_for
 from ltx_trainer.train.samples import Sample, gather_samples, losses_by_sigma, mean_losses
 from ltx_trainer.train.state import (
     TrainingState,

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from ltx_trainer.artifacts import CachedSet, Clip, Clips, Footage, MediaKind, Preview, Role, Soundtrack, SourceFile
-from ltx_trainer.cache import fill_cache
+from ltx_trainer.cache.fill import fill_cache
 from ltx_trainer.geometry import ClipShape, FrameSize
 from ltx_trainer.media import Spool
 from ltx_trainer.models.family import Family

@@ -19,8 +19,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from ltx_trainer.artifacts import CachedExample, CachedSet, Clip, Footage, Preview, Role, SourceFile
-from ltx_trainer.cache import fill_cache
-from ltx_trainer.cache.fill import Cache
+from ltx_trainer.cache.fill import Cache, fill_cache
 from ltx_trainer.cache.key import audio_key, prompt_key, video_key
 from ltx_trainer.cache.store import TensorStore
 from ltx_trainer.config import Settings
@@ -325,7 +324,7 @@ def test_other_weights_name_what_they_compute_and_nothing_else(
 
 
 def test_each_type_of_device_has_tensors_of_its_own(
-    family: Family, make_clip: Any, cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: Family, make_clip: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The precision depends on it. The other device here has shapes alone, so it is asked for names, not for values."""
     clip = make_clip(with_sound=True)
@@ -337,7 +336,7 @@ def test_each_type_of_device_has_tensors_of_its_own(
         monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", device)
         accelerator, _ = make_accelerator("fp32")
         assert accelerator.device == torch.device(device)
-        store, digests = TensorStore(cache_folder), FileDigests(tmp_path / "digests")
+        store, digests = TensorStore(), FileDigests(tmp_path / "digests")
         cache = Cache(family, accelerator, store, tmp_path / "scratch", digests, track(Console(quiet=True)))
         return {
             "prompt": prompt_key(clip.caption, cache.weights("text_encoder")),

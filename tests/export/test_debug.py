@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from ltx_trainer.artifacts import KEYFRAMES, CachedSet, Clip, Clips, Role
-from ltx_trainer.cache import fill_cache
+from ltx_trainer.cache.fill import fill_cache
 from ltx_trainer.conditions.masks import kept_cells
 from ltx_trainer.config import Settings
 from ltx_trainer.errors import MediaError, OutOfResources

@@ -15,7 +15,7 @@ from torch import nn
 from ltx_trainer.artifacts import CachedExample, CachedMedia
 from ltx_trainer.config import Settings
 from ltx_trainer.errors import ConfigError, Interrupted
-from ltx_trainer.train import split_held_out
+from ltx_trainer.held_out import split_held_out
 from ltx_trainer.train.held_out import turn_in
 from tests.families import STREAMS, both_families
 

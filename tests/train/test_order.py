@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltx_trainer.train.order import BatchOrder, derived_seed, generator_for
+from ltx_trainer.seeds import derived_seed
+from ltx_trainer.train.order import BatchOrder, generator_for
 
 SHAPES = st.lists(st.sampled_from("abc"), min_size=1, max_size=12)
 SIZES = st.integers(1, 5)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import ltx_trainer
 from ltx_trainer.artifacts import ADAPTER_PREFIX
-from ltx_trainer.cache import fill_cache
+from ltx_trainer.cache.fill import fill_cache
 from ltx_trainer.config import load_settings
 from ltx_trainer.models.family import Family
 from ltx_trainer.models.lora import attach_lora, load_adapter_state

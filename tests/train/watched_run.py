@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from ltx_trainer import cache, cli, interruption, train, validate
+from ltx_trainer import cli, interruption, train, validate
 from ltx_trainer.artifacts import Adapter, CachedSet
+from ltx_trainer.cache import fill
 from ltx_trainer.config import Settings
 from ltx_trainer.errors import OutOfResources, TrainerError
 from ltx_trainer.models.family import Family, VideoCodec
@@ -26,7 +27,7 @@ from ltx_trainer.tensorfile import tensors_digest
 RANK = int(os.environ["RANK"])
 
 seen: dict[str, Any] = {"encoded": [], "rank": RANK}
-fill_cache, train_adapter = cache.fill_cache, train.train_adapter
+fill_cache, train_adapter = fill.fill_cache, train.train_adapter
 
 
 class Listener(logging.Handler):
@@ -105,6 +106,6 @@ def failure_of(do: Callable[[], object]) -> str:
     return "none"
 
 
-cache.fill_cache = watched_fill
+fill.fill_cache = watched_fill
 train.train_adapter = watched_training
 sys.exit(cli.main())
