@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -148,9 +149,7 @@ def test_a_second_run_computes_nothing_and_an_edited_caption_is_encoded_alone(ro
 
     changed = road.go("--output", tmp_path / "out", "--set", f"input.training_data_url={edited}", stage="prepare")
 
-    assert "8 distinct, 0 to encode" in again
-    assert "Video: 4 clips, 0 to encode" in again
-    assert "Audio: 4 clips, 0 to encode" in again
+    assert "4 clips and their prompts are encoded already." in again
     assert "8 distinct, 1 to encode" in changed
     assert "Video: 4 clips, 0 to encode" in changed
 
@@ -248,3 +247,29 @@ def test_help_reads_well(command: Command) -> None:
 
     assert "CONFIG.yaml" in said
     assert "exit status: 0 done; 2 the config" in said.replace("\n", " ")
+
+
+def test_what_is_prepared_is_told_at_once_and_without_torch(road: Road) -> None:
+    record = json.loads((road.output / "dataset.json").read_text())
+    script = (
+        "import sys; from ltx_trainer.cli import main; "
+        f"code = main(['prepare', {str(road.config)!r}]); "
+        "sys.exit(90 if 'torch' in sys.modules else code)"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 0, ended.stderr
+    assert "clips and their prompts are encoded already." in ended.stderr
+    assert json.loads((road.output / "dataset.json").read_text()) == record
+
+
+def test_a_prepared_run_that_lost_a_tensor_computes_it_again(road: Road) -> None:
+    (lost,) = sorted((road.folder / "cache" / "tensors" / "video").rglob("*.safetensors"))[:1]
+    content = lost.read_bytes()
+    lost.unlink()
+
+    said = road.go(stage="prepare")
+
+    assert "1 to encode" in said
+    assert lost.read_bytes() == content

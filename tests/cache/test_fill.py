@@ -672,3 +672,26 @@ def test_a_run_without_pictures_never_opens_the_video_vae(fill: Any, make_clip: 
     (example,) = cached.examples
     assert (example.shape, example.source, set(example.media.video)) == (None, "a.mp4", set())
     assert example.media.audio == cached.previews[0].media.audio
+
+
+def test_what_other_processes_read_ahead_is_encoded_alike(fill: Any, make_clip: Any, tmp_path: Path) -> None:
+    clips = [make_clip("a", with_sound=True), make_clip("b", with_sound=True)]
+    here = fill(*clips, folder=tmp_path / "here")
+
+    ahead = fill(*clips, folder=tmp_path / "ahead", workers=2)
+
+    for one, other in zip(here.examples, ahead.examples, strict=True):
+        assert {kind: path.read_bytes() for kind, path in files_of(one).items()} == {
+            kind: path.read_bytes() for kind, path in files_of(other).items()
+        }
+    assert not list((tmp_path / "ahead" / "spool").iterdir())
+
+
+def test_a_file_that_cannot_be_read_ahead_costs_only_itself(fill: Any, make_clip: Any) -> None:
+    broken, sound = make_clip("a"), make_clip("b")
+    cut_short(broken.footage[Role.TARGET].source)
+
+    cached = fill(broken, sound, workers=2)
+
+    assert [example.name for example in cached.examples] == ["b"]
+    assert [(item.name, "a.mp4" in item.reason) for item in cached.left_out] == [("a", True)]

@@ -17,8 +17,18 @@ from PIL import Image
 
 from ltx_trainer.errors import MediaError
 from ltx_trainer.geometry import FrameSize, midpoint_times
-from ltx_trainer.media import decode_audio, decode_frames, decode_image, scan_audio, scan_image, scan_video
+from ltx_trainer.media import (
+    Reel,
+    Wish,
+    decode_audio,
+    decode_frames,
+    decode_image,
+    scan_audio,
+    scan_image,
+    scan_video,
+)
 from ltx_trainer.media.deinterlace import deinterlaced
+from ltx_trainer.media.picture import cropped
 
 if TYPE_CHECKING:
     from tests.media.conftest import Studio
@@ -64,9 +74,15 @@ def patch_error(frames: np.ndarray) -> int:
 
 
 def read_all(path: Path, size: FrameSize = SIZE) -> np.ndarray:
-    """Decode as many frames as were scanned, at the middles of their times."""
-    scan = scan_video(path, find_cuts=False)
-    return decode_frames(path, midpoint_times(scan.start_seconds, scan.duration_seconds, scan.num_frames), size)
+    """Decode as many frames as were scanned, at the middles of their times; scanning gives the very same ones."""
+    reel = Reel(path.with_suffix(".reel"), Wish(size), 1 << 30)
+    scan = scan_video(path, find_cuts=False, reel=reel)
+    times = midpoint_times(scan.start_seconds, scan.duration_seconds, scan.num_frames)
+    frames = decode_frames(path, times, size)
+    kept = reel.cut(times)
+    assert kept is not None
+    assert np.array_equal(np.stack([cropped(picture, size) for picture in kept]), frames)
+    return frames
 
 
 def write_animation(path: Path, pictures: np.ndarray, milliseconds: int | Sequence[int] = 40) -> Path:

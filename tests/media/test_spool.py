@@ -1,0 +1,159 @@
+"""Pictures that wait on disk are those that would be decoded."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from ltx_trainer.artifacts import Footage, MediaKind, SourceFile
+from ltx_trainer.errors import MediaError, OutOfResources
+from ltx_trainer.geometry import ClipShape, FrameSize
+from ltx_trainer.media import Spool, Wish, opened_spool, read_pictures, scan_video
+
+if TYPE_CHECKING:
+    from tests.media.conftest import Studio
+
+SHAPE = ClipShape(9, FrameSize(48, 32), Fraction(24))
+ROOM = 1 << 30
+
+
+@pytest.fixture
+def film(studio: "Studio") -> SourceFile:
+    """30 numbered frames of another aspect than the clips that are cut from it."""
+    path = studio.write("film.mp4", studio.pictures(studio.numbered(30)))
+    return SourceFile(path.name, path, hashlib.sha256(path.read_bytes()).hexdigest(), MediaKind.VIDEO)
+
+
+def at(film: SourceFile, frame: int, shape: ClipShape = SHAPE) -> Footage:
+    return Footage(film, Fraction(frame, 24), shape.duration_seconds, shape)
+
+
+def kept_of(spool: Spool, film: SourceFile, wish: Wish, *parts: Footage) -> list[bool]:
+    """Scan a film, and say which parts were kept on the way."""
+    reel = spool.reel(film, wish)
+    assert reel is not None
+    scan_video(film.path, find_cuts=False, reel=reel)
+    for part in parts:
+        spool.keep(part, reel)
+    reel.drop()
+    return [spool.has(part) for part in parts]
+
+
+def test_what_was_kept_while_scanning_is_what_would_be_decoded(tmp_path: Path, film: SourceFile) -> None:
+    spool, parts = Spool(tmp_path / "spool", ROOM), [at(film, 0), at(film, 21), replace(at(film, 5), canvas=None)]
+
+    assert kept_of(spool, film, Wish(SHAPE.size), *parts) == [True, True, True]
+
+    expected = [read_pictures(part) for part in parts]
+    film.path.unlink()
+    for part, pictures in zip(parts, expected, strict=True):
+        assert np.array_equal(read_pictures(part, spool=spool), pictures)
+
+
+def test_what_was_filled_is_what_would_be_decoded(tmp_path: Path, film: SourceFile) -> None:
+    spool, part = Spool(tmp_path / "spool", 0), replace(at(film, 3), canvas=FrameSize(40, 40))
+
+    spool.fill(part)
+
+    whole = spool.pictures(part)
+    assert whole is not None
+    assert whole.shape == (9, 48, 48, 3)
+    assert np.array_equal(read_pictures(part, spool=spool), read_pictures(part))
+
+
+def test_only_pictures_of_the_wished_size_and_reach_are_kept(tmp_path: Path, film: SourceFile) -> None:
+    other = replace(SHAPE, size=FrameSize(32, 32))
+    parts = [at(film, 0), at(film, 1), at(film, 0, other), replace(at(film, 0), canvas=FrameSize(64, 64))]
+
+    wish = Wish(SHAPE.size, reach_seconds=SHAPE.duration_seconds)
+
+    assert kept_of(Spool(tmp_path / "spool", ROOM), film, wish, *parts) == [True, False, False, False]
+
+
+@pytest.mark.parametrize(("short_seconds", "kept"), [(Fraction(1), True), (Fraction(2), False)])
+def test_a_video_that_will_be_split_is_kept_to_its_end(
+    tmp_path: Path, film: SourceFile, short_seconds: Fraction, kept: bool
+) -> None:
+    wish = Wish(SHAPE.size, reach_seconds=SHAPE.duration_seconds, short_seconds=short_seconds)
+
+    assert kept_of(Spool(tmp_path / "spool", ROOM), film, wish, at(film, 21)) == [kept]
+
+
+def test_a_video_that_finds_no_room_leaves_nothing_and_is_scanned(tmp_path: Path, film: SourceFile) -> None:
+    spool, one = Spool(tmp_path / "spool", 29 * 64 * 32 * 3), at(film, 0)
+    reel = spool.reel(film, Wish(SHAPE.size))
+    assert reel is not None
+
+    assert scan_video(film.path, find_cuts=False, reel=reel).num_frames == 30
+
+    spool.keep(one, reel)
+    assert not spool.has(one)
+    assert sum(path.stat().st_size for path in (tmp_path / "spool").iterdir()) == 0
+    reel.drop()
+    assert Spool(tmp_path / "spool", 0).reel(film, Wish(SHAPE.size)) is None
+
+
+def test_a_full_spool_says_so(tmp_path: Path, film: SourceFile) -> None:
+    spool = Spool(tmp_path / "spool", 9 * 64 * 32 * 3)
+    assert spool.has_room
+    spool.fill(at(film, 0))
+    assert not spool.has_room
+
+
+def test_pictures_that_change_their_size_on_the_way_are_decoded_anew(
+    tmp_path: Path, film: SourceFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changing(*_: object, **__: object) -> object:
+        return iter([(np.zeros((32, 48, 3), np.uint8), 4), (np.zeros((32, 50, 3), np.uint8), 5)])
+
+    spool, part = Spool(tmp_path / "spool", ROOM), at(film, 0)
+    monkeypatch.setattr("ltx_trainer.media.spool.decode_whole", changing)
+
+    spool.fill(part)
+
+    assert list((tmp_path / "spool").iterdir()) == []
+    assert np.array_equal(read_pictures(part, spool=spool), read_pictures(part))
+
+
+def test_a_damaged_source_leaves_nothing(tmp_path: Path, film: SourceFile) -> None:
+    film.path.write_bytes(film.path.read_bytes()[:300])
+    spool = Spool(tmp_path / "spool", ROOM)
+
+    with pytest.raises(MediaError, match=r"film\.mp4"):
+        spool.fill(at(film, 0))
+
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_a_held_array_is_made_once(tmp_path: Path) -> None:
+    spool, calls = Spool(tmp_path / "spool", 0), []
+
+    def make(value: int) -> Callable[[], np.ndarray]:
+        return lambda: calls.append(value) or np.full((2, 3), value, np.float32)
+
+    spool.hold("sound", make(1))
+    spool.hold("sound", make(2))
+
+    held = spool.held("sound")
+    assert held is not None
+    assert (held.tolist(), calls) == ([[1, 1, 1], [1, 1, 1]], [1])
+    spool.release("sound")
+    assert spool.held("sound") is None
+
+
+def test_nothing_is_left_of_a_spool_after_its_run(tmp_path: Path, film: SourceFile) -> None:
+    def fail() -> None:
+        with opened_spool(tmp_path / "run" / "spool", None) as spool:
+            spool.fill(at(film, 0))
+            assert spool.has(at(film, 0))
+            raise OutOfResources("full")
+
+    with pytest.raises(OutOfResources, match="full"):
+        fail()
+
+    assert list((tmp_path / "run").iterdir()) == []
