@@ -21,6 +21,7 @@ from rich.console import Console
 from ltx_trainer.artifacts import CachedSet
 from ltx_trainer.cache.fill import fill_cache
 from ltx_trainer.config import Settings, load_settings
+from ltx_trainer.digests import file_sha256
 from ltx_trainer.media import write_video
 from ltx_trainer.models import ModelFacts, read_model
 from ltx_trainer.models.family import Family, open_family
@@ -235,7 +236,8 @@ def fill(
     folder = tmp_path_factory.mktemp("cache")
 
     def run(settings: Settings) -> CachedSet:
-        asked = settings.model_dump_json(exclude=OF_NO_CLIP)
+        images = [Path(item.image_url) for item in settings.input.validation if item.image_url]
+        asked = " ".join([settings.model_dump_json(exclude=OF_NO_CLIP), *map(file_sha256, images)])
         if asked not in found:
             plan = look(settings, Space(tmp_path_factory.mktemp("out"), folder))
             found[asked] = fill_cache(

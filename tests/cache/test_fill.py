@@ -534,7 +534,7 @@ def test_what_an_interrupted_fill_wrote_is_kept_and_the_rest_is_computed(
 def test_a_full_disk_leaves_only_whole_files(
     fill: Any, make_clip: Any, small_disk: Callable[[int], Path], family_name: str
 ) -> None:
-    disk = small_disk(160 if family_name == LTX23 else 44)
+    disk = small_disk(160 if family_name == LTX23 else 52)
 
     with pytest.raises(OutOfResources, match="No space left on the disk"):
         fill(make_clip(), folder=disk)
