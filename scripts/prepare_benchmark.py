@@ -63,7 +63,12 @@ THUMBNAIL = (256, 144)
 
 CONFIG = """
 endpoint: fal-ai/ltx23-trainer-v2/t2v
-input: {{training_data_url: {clips}, number_of_frames: {num_frames}, number_of_steps: 1, resolution: high}}
+input:
+  training_data_url: {clips}
+  number_of_frames: {num_frames}
+  number_of_steps: 1
+  resolution: high
+  aspect_ratio: "16:9"
 model: {{base: {base}}}
 data: {{workers: {workers}, max_left_out: 0}}
 paths: {{cache: {cache}}}

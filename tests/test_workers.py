@@ -1,7 +1,7 @@
 """Work that other processes do ahead."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,7 @@ def test_few_items_are_begun_before_they_are_asked_for(tmp_path: Path) -> None:
     first = ahead(Note(tmp_path), coming(), workers=2)
     next(first)
     assert len(taken) == 4
+    assert isinstance(first, Generator)
     first.close()
 
 

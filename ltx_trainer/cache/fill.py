@@ -20,7 +20,7 @@ from ltx_trainer.cache.store import TensorStore, TensorWriter
 from ltx_trainer.conditions.masks import kept_cells
 from ltx_trainer.digests import FileDigests
 from ltx_trainer.errors import DatasetError, MediaError
-from ltx_trainer.media import Spool
+from ltx_trainer.media import Buffer, Spool
 from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
 from ltx_trainer.processes import on_main, share_of, shown_by_main, together
 from ltx_trainer.workers import Tracker, ahead, num_workers
@@ -259,11 +259,12 @@ def _encode(
     logger.info("%s: %d clips, %d to encode%s.", kind.capitalize(), num_clips, len(missing), cache.whose)
     reasons: dict[Path, str] = {}
     if missing:
+        buffer = Buffer()
         coming = cache.track(_read_ahead(cache, list(missing.values())), kind, len(missing))
         with open_codec(cache.accelerator.device) as codec, TensorWriter(cache.store) as writer:
             for path, reading in zip(missing, coming, strict=True):
                 try:
-                    writer.write(path, encode(codec, reading, torch.from_numpy(_read(cache, reading))))
+                    writer.write(path, encode(codec, reading, torch.from_numpy(_read(cache, reading, buffer))))
                 except MediaError as error:
                     reasons[path] = str(error)
                 if cache.spool is not None:
@@ -271,7 +272,7 @@ def _encode(
     return reasons
 
 
-def _read(cache: Cache, reading: Reading) -> np.ndarray:
+def _read(cache: Cache, reading: Reading, buffer: Buffer) -> np.ndarray:
     """Read a part of a file that has not changed since it was named, before or meanwhile.
 
     Raises:
@@ -279,7 +280,7 @@ def _read(cache: Cache, reading: Reading) -> np.ndarray:
     """
     source = reading.source
     cache.digests.check(source.path, source.sha256)
-    array = reading.read(cache.spool)
+    array = reading.read(cache.spool, buffer)
     cache.digests.check(source.path, source.sha256)
     return array
 

@@ -9,7 +9,7 @@ import numpy as np
 from ltx_trainer import media
 from ltx_trainer.artifacts import Footage, Soundtrack, SourceFile
 from ltx_trainer.errors import MediaError
-from ltx_trainer.media import Spool
+from ltx_trainer.media import Buffer, Spool
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,17 @@ class Reading(ABC):
         """
         spool.hold(self.key, self.decode)
 
-    def read(self, spool: Spool | None) -> np.ndarray:
+    def read(self, spool: Spool | None, buffer: Buffer) -> np.ndarray:
         """Give it, of the spool if it is there.
+
+        Args:
+            spool: Where it may lie. None: nowhere.
+            buffer: What is given may lie in it, until the next is read.
 
         Raises:
             MediaError: The source cannot be read.
         """
+        del buffer
         held = None if spool is None else spool.held(self.key)
         return self.decode() if held is None else held
 
@@ -80,8 +85,8 @@ class Pictures(Reading):
     def ahead(self, spool: Spool) -> None:
         spool.fill(self.footage)
 
-    def read(self, spool: Spool | None) -> np.ndarray:
-        return media.read_pictures(self.footage, still_crf=self.still_crf, spool=spool)
+    def read(self, spool: Spool | None, buffer: Buffer) -> np.ndarray:
+        return media.read_pictures(self.footage, still_crf=self.still_crf, spool=spool, buffer=buffer)
 
     def drop(self, spool: Spool) -> None:
         spool.drop(self.footage)

@@ -7,13 +7,14 @@ from ltx_trainer.media.encode import recompress_still, write_audio, write_exact_
 from ltx_trainer.media.images import decode_image, jpeg_bytes, resized, scan_image, write_image
 from ltx_trainer.media.join import join_sounds, join_videos, read_audio
 from ltx_trainer.media.probe import AudioScan, VideoScan, scan_audio, scan_video
-from ltx_trainer.media.source import read_mask, read_pictures, read_sound
+from ltx_trainer.media.source import Buffer, read_mask, read_pictures, read_sound
 from ltx_trainer.media.spool import Reel, Spool, Wish, opened_spool
 from ltx_trainer.media.stretch import stretch_audio
 
 __all__ = [
     "THRESHOLDS",
     "AudioScan",
+    "Buffer",
     "Cut",
     "CutRule",
     "Reel",

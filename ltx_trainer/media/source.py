@@ -1,5 +1,7 @@
 """The exact pictures and sound of a clip, decoded from its sources: what the encoders are given."""
 
+import math
+
 import numpy as np
 
 from ltx_trainer.artifacts import Footage, MediaKind, Soundtrack
@@ -13,13 +15,30 @@ from ltx_trainer.media.spool import Spool
 from ltx_trainer.media.stretch import stretch_audio
 
 
-def read_pictures(footage: Footage, *, still_crf: int | None = None, spool: Spool | None = None) -> np.ndarray:
+class Buffer:
+    """Room for the pictures of one clip, which the next clip takes again: fresh memory costs as much as scaling."""
+
+    def __init__(self) -> None:
+        self._pixels = np.empty(0, np.uint8)
+
+    def of(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Give an array of a shape, uint8, whatever is in it; the one before is lost."""
+        count = math.prod(shape)
+        if self._pixels.size < count:
+            self._pixels = np.empty(count, np.uint8)
+        return self._pixels[:count].reshape(shape)
+
+
+def read_pictures(
+    footage: Footage, *, still_crf: int | None = None, spool: Spool | None = None, buffer: Buffer | None = None
+) -> np.ndarray:
     """Decode the pictures of a clip `[frames, height, width, 3]`, uint8. An image fills every frame.
 
     Args:
         footage: Which pictures, and what they become.
         still_crf: H.264 quality that an image is first compressed at; None leaves it as it is.
         spool: Where they may lie decoded already.
+        buffer: Where those of the spool are put; None takes new memory.
 
     Raises:
         MediaError: The source cannot be read.
@@ -30,9 +49,13 @@ def read_pictures(footage: Footage, *, still_crf: int | None = None, spool: Spoo
             frame = recompress_still(frame, crf=still_crf)
         # A copy, because torch takes no array that is read-only, as that of an image may be.
         return np.repeat(frame[None], footage.shape.num_frames, axis=0)
-    whole = spool.pictures(footage) if spool is not None else None
-    if whole is not None:
-        return np.ascontiguousarray(cropped(whole, footage.shape.size))
+    strip = spool.pictures(footage) if spool is not None else None
+    if strip is not None:
+        size = footage.shape.size
+        frames = (buffer or Buffer()).of((len(strip), size.height, size.width, 3))
+        for index in range(len(strip)):
+            frames[index] = cropped(strip[index], size)
+        return frames
     times = midpoint_times(footage.start_seconds, footage.span_seconds, footage.shape.num_frames)
     return decode_frames(footage.source.path, times, footage.shape.size, canvas=footage.canvas)
 

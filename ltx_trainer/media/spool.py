@@ -2,20 +2,24 @@
 
 import hashlib
 import json
-import os
+import math
 import shutil
+import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
+from typing import Self
+from uuid import uuid4
 
 import numpy as np
 from av.video.frame import VideoFrame
 
-from ltx_trainer.artifacts import Footage, MediaKind, SourceFile
-from ltx_trainer.atomic import disk_errors, make_folder, whole_file
+from ltx_trainer.artifacts import Footage, MediaKind
+from ltx_trainer.atomic import disk_errors, make_folder, whole_file, write_text
 from ltx_trainer.geometry import FrameSize, midpoint_times
 from ltx_trainer.launcher import is_main_process
 from ltx_trainer.media.decode import decode_whole
@@ -48,6 +52,35 @@ class Wish:
         return None if is_long else self.reach_seconds
 
 
+@dataclass(frozen=True)
+class Strip:
+    """Some pictures of a reel, before their crop.
+
+    Attributes:
+        path: Of the reel.
+        shape: Of each picture: rows, columns, 3.
+        indices: Which pictures, in order.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    indices: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self.indices)
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        """Give one, RGB `[rows, columns, 3]`, uint8; it is only read."""
+        return self._reel[self.indices[number]]
+
+    @cached_property
+    def _reel(self) -> np.ndarray:
+        num_bytes = math.prod(self.shape)
+        count = self.path.stat().st_size // num_bytes
+        return np.memmap(self.path, np.uint8, "r", shape=(count, *self.shape))
+
+
 class Reel:
     """The pictures of one video in the order of the screen, as they are decoded.
 
@@ -59,12 +92,13 @@ class Reel:
 
     def __init__(self, path: Path, wish: Wish, most_bytes: int) -> None:
         self.wish = wish
-        self._path = path
+        self.path = path
         self._most_bytes = most_bytes
         self._reach_seconds = wish.reach_seconds
         self._expected_frames = 0
         self._times: list[Fraction] = []
         self._shape: tuple[int, ...] | None = None
+        self._rows: np.ndarray | None = None
         self._has_ended = False
         self._is_whole = False
         self._file = path.open("wb")
@@ -94,15 +128,28 @@ class Reel:
         """
         if self._has_ended:
             return
-        picture = whole_pixels(frame, self.wish.size, pixel_aspect, name, self.wish.canvas)
+        self.take(time_seconds, whole_pixels(frame, self.wish.size, pixel_aspect, name, self.wish.canvas))
+
+    def take(self, time_seconds: Fraction, picture: np.ndarray) -> None:
+        """Take the next picture `[rows, columns, 3]`, uint8, likewise.
+
+        Raises:
+            OutOfResources: The disk is full.
+        """
+        if self._has_ended:
+            return
         self._shape = self._shape or picture.shape
         num_frames = max(len(self._times) + 1, self._expected_frames)
         if picture.shape != self._shape or num_frames * picture.nbytes > self._most_bytes:
             self._times.clear()
             self._has_ended = True
             return
-        with disk_errors(self._path):
-            self._file.write(np.ascontiguousarray(picture).data)
+        # Rows that lie apart, as swscale leaves them, are brought together in one place that is used again and again.
+        if self._rows is None:
+            self._rows = np.empty(self._shape, np.uint8)
+        np.copyto(self._rows, picture)
+        with disk_errors(self.path):
+            self._file.write(self._rows.data)
         self._times.append(time_seconds)
         reach = self._reach_seconds
         self._has_ended = reach is not None and time_seconds >= self._times[0] + reach
@@ -111,26 +158,29 @@ class Reel:
         """Say that the video has no more frames."""
         self._is_whole = not self._has_ended
         self._has_ended = True
-        with disk_errors(self._path):
+        with disk_errors(self.path):
             self._file.close()
 
-    def cut(self, times: Iterable[Fraction]) -> Iterator[np.ndarray] | None:
-        """Give the picture on screen at each time; None if one may be on screen that is not here."""
+    def cut(self, times: Iterable[Fraction]) -> Strip | None:
+        """Give the pictures on screen at some times; None if one may be on screen that is not here."""
         indices = [max(0, bisect_right(self._times, time) - 1) for time in times]
         known = len(self._times) if self._is_whole else len(self._times) - 1
         if self._shape is None or not indices or max(indices) >= known:
             return None
-        pictures = np.memmap(self._path, np.uint8, "r", shape=(len(self._times), *self._shape))
-        return (pictures[index] for index in indices)
+        return Strip(self.path, self._shape, tuple(indices))
 
-    def drop(self) -> None:
-        """Remove what was taken."""
+    def __enter__(self) -> Self:
+        """Give the reel; at the end of the `with` only what clips keep of it is left."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take its own name away."""
         self._file.close()
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
 
 class Spool:
-    """Pictures of clips, each clip's in one file.
+    """Pictures of clips that wait: reels, and for each clip a note of which pictures of a reel are its own.
 
     Args:
         folder: Where they lie, of one run.
@@ -141,13 +191,10 @@ class Spool:
         self._folder = folder
         self._most_bytes = most_bytes
 
-    def reel(self, source: SourceFile, wish: Wish) -> Reel | None:
+    def reel(self, wish: Wish) -> Reel | None:
         """Begin to take what is decoded of a video; None if there is no room for any of it."""
         room = self._room_bytes()
-        if room <= 0:
-            return None
-        make_folder(self._folder)
-        return Reel(self._folder / f".{source.sha256}.{os.getpid()}.reel", wish, room)
+        return self._reel(wish, room) if room > 0 else None
 
     def keep(self, footage: Footage, reel: Reel) -> None:
         """Keep the pictures of a clip, if the reel of its source has them.
@@ -158,9 +205,14 @@ class Spool:
         wish, shape = reel.wish, footage.shape
         if (wish.size, wish.canvas) != (shape.size, footage.canvas) or self.has(footage):
             return
-        pictures = reel.cut(_times_of(footage))
-        if pictures is not None:
-            self._write(footage, ((picture, 1) for picture in pictures))
+        strip = reel.cut(_times_of(footage))
+        if strip is None:
+            return
+        note = self._note_of(footage)
+        with disk_errors(note), suppress(FileExistsError):
+            # The pictures go with the last clip that has them.
+            self._reel_of(footage).hardlink_to(reel.path)
+        write_text(note, json.dumps([strip.shape, strip.indices]))
 
     def fill(self, footage: Footage) -> None:
         """Decode the pictures of a clip, unless they are here; there is always room for what is asked for.
@@ -171,10 +223,16 @@ class Spool:
             MediaError: The source cannot be read.
             OutOfResources: The disk is full.
         """
-        if footage.source.kind is MediaKind.VIDEO and not self.has(footage):
-            times = _times_of(footage)
-            shape = footage.shape
-            self._write(footage, decode_whole(footage.source.path, times, shape.size, canvas=footage.canvas))
+        if footage.source.kind is not MediaKind.VIDEO or self.has(footage):
+            return
+        times, shape = _times_of(footage), footage.shape
+        with self._reel(Wish(shape.size, footage.canvas), sys.maxsize) as reel:
+            done = 0
+            for picture, count in decode_whole(footage.source.path, times, shape.size, canvas=footage.canvas):
+                reel.take(times[done], picture)
+                done += count
+            reel.finish()
+            self.keep(footage, reel)
 
     @property
     def has_room(self) -> bool:
@@ -183,17 +241,20 @@ class Spool:
 
     def has(self, footage: Footage) -> bool:
         """Say whether the pictures of a clip are here."""
-        return self._path(footage).is_file()
+        return self._note_of(footage).is_file()
 
-    def pictures(self, footage: Footage) -> np.ndarray | None:
-        """Give the pictures of a clip `[frames, rows, columns, 3]`, uint8, before their crop; None if not here."""
-        path = self._path(footage)
-        # Copied on writing, because torch takes no array that is read-only.
-        return np.load(path, mmap_mode="c") if path.is_file() else None
+    def pictures(self, footage: Footage) -> Strip | None:
+        """Give the pictures of a clip; None if they are not here."""
+        note = self._note_of(footage)
+        if not note.is_file():
+            return None
+        shape, indices = json.loads(note.read_text("utf-8"))
+        return Strip(self._reel_of(footage), tuple(shape), tuple(indices))
 
     def drop(self, footage: Footage) -> None:
-        """Remove the pictures of a clip."""
-        self._path(footage).unlink(missing_ok=True)
+        """Remove the pictures of a clip, but for those that others have too."""
+        self._note_of(footage).unlink(missing_ok=True)
+        self._reel_of(footage).unlink(missing_ok=True)
 
     def hold(self, key: str, make: Callable[[], np.ndarray]) -> None:
         """Make an array and keep it, unless it is here; there is always room for what is asked for.
@@ -221,31 +282,27 @@ class Spool:
         """Remove everything."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _path(self, footage: Footage) -> Path:
-        facts = json.dumps([DECODING, footage.facts], sort_keys=True, default=str)
-        return self._held_path(hashlib.sha256(facts.encode()).hexdigest())
+    def _reel(self, wish: Wish, most_bytes: int) -> Reel:
+        make_folder(self._folder)
+        # Of its own: two files of equal bytes may be scanned at once.
+        return Reel(self._folder / f"{uuid4().hex}.reel", wish, most_bytes)
+
+    def _note_of(self, footage: Footage) -> Path:
+        return self._folder / f"{_key_of(footage)}.json"
+
+    def _reel_of(self, footage: Footage) -> Path:
+        return self._folder / f"{_key_of(footage)}.reel"
 
     def _held_path(self, key: str) -> Path:
         return self._folder / f"{key}.npy"
-
-    def _write(self, footage: Footage, pictures: Iterator[tuple[np.ndarray, int]]) -> None:
-        with suppress(_ChangesForm), whole_file(self._path(footage)) as beside, beside.open("wb") as file:
-            form = None
-            for picture, count in pictures:
-                if form is None:
-                    form = picture.shape
-                    shape = (footage.shape.num_frames, *form)
-                    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-                if picture.shape != form:
-                    raise _ChangesForm
-                for _ in range(count):
-                    file.write(np.ascontiguousarray(picture).data)
 
     def _room_bytes(self) -> int:
         used = 0
         for path in self._folder.iterdir() if self._folder.is_dir() else ():
             with suppress(FileNotFoundError):
-                used += path.stat().st_size
+                facts = path.stat()
+                # A reel has a name for each of its clips.
+                used += facts.st_size // max(1, facts.st_nlink)
         return self._most_bytes - used
 
 
@@ -271,8 +328,9 @@ def opened_spool(folder: Path, gigabytes: float | None) -> Iterator[Spool]:
             spool.clear()
 
 
-class _ChangesForm(Exception):
-    """The pictures of a video are not all of one size."""
+def _key_of(footage: Footage) -> str:
+    facts = json.dumps([DECODING, footage.facts], sort_keys=True, default=str)
+    return hashlib.sha256(facts.encode()).hexdigest()
 
 
 def _times_of(footage: Footage) -> tuple[Fraction, ...]:

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Self
@@ -59,6 +60,7 @@ class Scans:
         self._scanning = scanning
         self._telling = telling
         self._reels: list[tuple[str, Reel]] = []
+        self._stack = ExitStack()
         self._videos: dict[str, VideoScan] = {}
         self._images: dict[str, FrameSize] = {}
         self._tracks: dict[str, AudioScan] = {}
@@ -68,9 +70,9 @@ class Scans:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove what was decoded."""
-        while self._reels:
-            self._reels.pop()[1].drop()
+        """Remove what was decoded and not kept."""
+        self._stack.close()
+        self._reels.clear()
 
     def video(self, source: SourceFile, *, find_cuts: bool, wish: Wish | None = None) -> VideoScan:
         """Scan a video, or recall it.
@@ -172,9 +174,9 @@ class Scans:
             raise NotScanned
 
     def _begin_reel(self, source: SourceFile, wish: Wish | None) -> Reel | None:
-        reel = None if wish is None or self._spool is None else self._spool.reel(source, wish)
+        reel = None if wish is None or self._spool is None else self._spool.reel(wish)
         if reel is not None:
-            self._reels.append((source.sha256, reel))
+            self._reels.append((source.sha256, self._stack.enter_context(reel)))
         return reel
 
     def _note(self, source: SourceFile, asked: str) -> Path:

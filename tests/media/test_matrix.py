@@ -81,7 +81,7 @@ def read_all(path: Path, size: FrameSize = SIZE) -> np.ndarray:
     frames = decode_frames(path, times, size)
     kept = reel.cut(times)
     assert kept is not None
-    assert np.array_equal(np.stack([cropped(picture, size) for picture in kept]), frames)
+    assert np.array_equal(np.stack([cropped(kept[index], size) for index in range(len(kept))]), frames)
     return frames
 
 

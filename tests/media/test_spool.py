@@ -35,12 +35,12 @@ def at(film: SourceFile, frame: int, shape: ClipShape = SHAPE) -> Footage:
 
 def kept_of(spool: Spool, film: SourceFile, wish: Wish, *parts: Footage) -> list[bool]:
     """Scan a film, and say which parts were kept on the way."""
-    reel = spool.reel(film, wish)
+    reel = spool.reel(wish)
     assert reel is not None
-    scan_video(film.path, find_cuts=False, reel=reel)
-    for part in parts:
-        spool.keep(part, reel)
-    reel.drop()
+    with reel:
+        scan_video(film.path, find_cuts=False, reel=reel)
+        for part in parts:
+            spool.keep(part, reel)
     return [spool.has(part) for part in parts]
 
 
@@ -60,9 +60,9 @@ def test_what_was_filled_is_what_would_be_decoded(tmp_path: Path, film: SourceFi
 
     spool.fill(part)
 
-    whole = spool.pictures(part)
-    assert whole is not None
-    assert whole.shape == (9, 48, 48, 3)
+    strip = spool.pictures(part)
+    assert strip is not None
+    assert (len(strip), strip.shape) == (9, (48, 48, 3))
     assert np.array_equal(read_pictures(part, spool=spool), read_pictures(part))
 
 
@@ -86,16 +86,16 @@ def test_a_video_that_will_be_split_is_kept_to_its_end(
 
 def test_a_video_that_finds_no_room_leaves_nothing_and_is_scanned(tmp_path: Path, film: SourceFile) -> None:
     spool, one = Spool(tmp_path / "spool", 29 * 64 * 32 * 3), at(film, 0)
-    reel = spool.reel(film, Wish(SHAPE.size))
+    reel = spool.reel(Wish(SHAPE.size))
     assert reel is not None
 
-    assert scan_video(film.path, find_cuts=False, reel=reel).num_frames == 30
+    with reel:
+        assert scan_video(film.path, find_cuts=False, reel=reel).num_frames == 30
+        spool.keep(one, reel)
 
-    spool.keep(one, reel)
     assert not spool.has(one)
-    assert sum(path.stat().st_size for path in (tmp_path / "spool").iterdir()) == 0
-    reel.drop()
-    assert Spool(tmp_path / "spool", 0).reel(film, Wish(SHAPE.size)) is None
+    assert list((tmp_path / "spool").iterdir()) == []
+    assert Spool(tmp_path / "spool", 0).reel(Wish(SHAPE.size)) is None
 
 
 def test_a_full_spool_says_so(tmp_path: Path, film: SourceFile) -> None:
@@ -127,6 +127,20 @@ def test_a_damaged_source_leaves_nothing(tmp_path: Path, film: SourceFile) -> No
     with pytest.raises(MediaError, match=r"film\.mp4"):
         spool.fill(at(film, 0))
 
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_a_reel_stays_as_long_as_a_clip_of_it_is_kept(tmp_path: Path, film: SourceFile) -> None:
+    # Room for one reel and its notes, however many clips it has.
+    spool, one, other = Spool(tmp_path / "spool", 30 * 64 * 32 * 3 + 999), at(film, 0), at(film, 20)
+    kept_of(spool, film, Wish(SHAPE.size), one, other)
+
+    assert spool.has_room
+
+    spool.drop(one)
+    assert (spool.has(one), spool.has(other)) == (False, True)
+    assert np.array_equal(read_pictures(other, spool=spool), read_pictures(other))
+    spool.drop(other)
     assert list((tmp_path / "spool").iterdir()) == []
 
 
