@@ -5,7 +5,7 @@ import json
 import math
 import shutil
 import sys
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from av.video.frame import VideoFrame
 
 from ltx_trainer.artifacts import Footage, MediaKind
 from ltx_trainer.atomic import disk_errors, make_folder, whole_file, write_text
-from ltx_trainer.geometry import FrameSize, midpoint_times
+from ltx_trainer.geometry import ClipShape, FrameSize, midpoint_times
 from ltx_trainer.launcher import is_main_process
 from ltx_trainer.media.decode import decode_whole
 from ltx_trainer.media.decoding import DECODING
@@ -30,6 +30,10 @@ FREE_PARTS = 4
 """Of the free disk, one of so many may be kept."""
 
 
+Time = Fraction | float
+"""In seconds; a float is infinite."""
+
+
 @dataclass(frozen=True)
 class Wish:
     """Which pictures of a video clips may be cut from.
@@ -37,19 +41,19 @@ class Wish:
     Attributes:
         size: That they are scaled to cover.
         canvas: Size that each is stretched to before; None is its own.
-        reach_seconds: From the first frame on; None takes all.
+        first: Only those that are on screen in the first clip of this shape are taken; None takes all.
         short_seconds: Of a video that is longer, all are taken nevertheless; None: of none.
     """
 
     size: FrameSize
     canvas: FrameSize | None = None
-    reach_seconds: Fraction | None = None
+    first: ClipShape | None = None
     short_seconds: Fraction | None = None
 
-    def reach_in(self, duration_seconds: Fraction) -> Fraction | None:
-        """Give how far into a video of some length pictures are taken; None: to its end."""
+    def first_in(self, duration_seconds: Fraction) -> ClipShape | None:
+        """Say what of a video of some length is taken, as `first` says it."""
         is_long = self.short_seconds is not None and duration_seconds > self.short_seconds
-        return None if is_long else self.reach_seconds
+        return None if is_long else self.first
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,16 @@ class Strip:
         return np.memmap(self.path, np.uint8, "r", shape=(count, *self.shape))
 
 
+@dataclass(frozen=True)
+class _Pending:
+    """A frame of which it is not known yet how long it is on screen."""
+
+    begin_seconds: Time
+    frame: VideoFrame
+    pixel_aspect: Fraction
+    name: str
+
+
 class Reel:
     """The pictures of one video in the order of the screen, as they are decoded.
 
@@ -94,13 +108,15 @@ class Reel:
         self.wish = wish
         self.path = path
         self._most_bytes = most_bytes
-        self._reach_seconds = wish.reach_seconds
+        self._first = wish.first
         self._expected_frames = 0
-        self._times: list[Fraction] = []
+        self._wanted: tuple[Fraction, ...] | None = None
+        self._pending: _Pending | None = None
+        self._begins: list[Time] = []
+        self._ends: list[Time] = []
         self._shape: tuple[int, ...] | None = None
         self._rows: np.ndarray | None = None
         self._has_ended = False
-        self._is_whole = False
         self._file = path.open("wb")
 
     def begin(self, duration_seconds: Fraction, frame_seconds: Fraction) -> None:
@@ -110,9 +126,11 @@ class Reel:
             duration_seconds: What its header promises; 0 if it promises nothing.
             frame_seconds: How long its header says that a frame is shown; 0 if it does not.
         """
-        self._reach_seconds = self.wish.reach_in(duration_seconds)
-        reach = duration_seconds if self._reach_seconds is None else self._reach_seconds
-        self._expected_frames = int(reach / frame_seconds) if frame_seconds else 0
+        self._first = self.wish.first_in(duration_seconds)
+        if self._first is not None:
+            self._expected_frames = self._first.num_frames
+        elif frame_seconds:
+            self._expected_frames = int(duration_seconds / frame_seconds)
 
     @property
     def is_full(self) -> bool:
@@ -120,18 +138,23 @@ class Reel:
         return self._has_ended
 
     def add(self, time_seconds: Fraction, frame: VideoFrame, pixel_aspect: Fraction, name: str) -> None:
-        """Take the next frame, on screen from `time_seconds` on, unless all that is wished is there.
+        """Take the next frame, on screen from `time_seconds` on, if it is wished for.
 
         Raises:
             MediaError: As in `whole_pixels`.
             OutOfResources: The disk is full.
         """
-        if self._has_ended:
-            return
-        self.take(time_seconds, whole_pixels(frame, self.wish.size, pixel_aspect, name, self.wish.canvas))
+        if self._pending is None:
+            if self._first is not None:
+                self._wanted = midpoint_times(time_seconds, self._first.duration_seconds, self._first.num_frames)
+            self._pending = _Pending(-math.inf, frame, pixel_aspect, name)
+        else:
+            self._take_pending(time_seconds)
+            self._pending = _Pending(time_seconds, frame, pixel_aspect, name)
+        self._has_ended = self._has_ended or (self._wanted is not None and time_seconds > self._wanted[-1])
 
-    def take(self, time_seconds: Fraction, picture: np.ndarray) -> None:
-        """Take the next picture `[rows, columns, 3]`, uint8, likewise.
+    def put(self, picture: np.ndarray, begin_seconds: Time, end_seconds: Time) -> None:
+        """Take a picture `[rows, columns, 3]`, uint8, that is on screen from one time until before another.
 
         Raises:
             OutOfResources: The disk is full.
@@ -139,9 +162,9 @@ class Reel:
         if self._has_ended:
             return
         self._shape = self._shape or picture.shape
-        num_frames = max(len(self._times) + 1, self._expected_frames)
+        num_frames = max(len(self._begins) + 1, self._expected_frames)
         if picture.shape != self._shape or num_frames * picture.nbytes > self._most_bytes:
-            self._times.clear()
+            self._begins.clear()
             self._has_ended = True
             return
         # Rows that lie apart, as swscale leaves them, are brought together in one place that is used again and again.
@@ -150,24 +173,37 @@ class Reel:
         np.copyto(self._rows, picture)
         with disk_errors(self.path):
             self._file.write(self._rows.data)
-        self._times.append(time_seconds)
-        reach = self._reach_seconds
-        self._has_ended = reach is not None and time_seconds >= self._times[0] + reach
+        self._begins.append(begin_seconds)
+        self._ends.append(end_seconds)
 
     def finish(self) -> None:
-        """Say that the video has no more frames."""
-        self._is_whole = not self._has_ended
+        """Say that the video has no more frames, or that no more are wished for."""
+        self._take_pending(math.inf)
         self._has_ended = True
+        self._pending = None
         with disk_errors(self.path):
             self._file.close()
 
     def cut(self, times: Iterable[Fraction]) -> Strip | None:
-        """Give the pictures on screen at some times; None if one may be on screen that is not here."""
-        indices = [max(0, bisect_right(self._times, time) - 1) for time in times]
-        known = len(self._times) if self._is_whole else len(self._times) - 1
-        if self._shape is None or not indices or max(indices) >= known:
-            return None
-        return Strip(self.path, self._shape, tuple(indices))
+        """Give the pictures on screen at some times; None if one of them is not here."""
+        indices = []
+        for time in times:
+            index = bisect_right(self._begins, time) - 1
+            if index < 0 or time >= self._ends[index]:
+                return None
+            indices.append(index)
+        return Strip(self.path, self._shape, tuple(indices)) if self._shape is not None else None
+
+    def _take_pending(self, end_seconds: Time) -> None:
+        """Take the last frame, which is on screen until before a time, if it is wished for."""
+        last, wanted = self._pending, self._wanted
+        if last is None or self._has_ended:
+            return
+        if wanted is None or bisect_left(wanted, last.begin_seconds) < bisect_left(wanted, end_seconds):
+            size, canvas = self.wish.size, self.wish.canvas
+            self.put(
+                whole_pixels(last.frame, size, last.pixel_aspect, last.name, canvas), last.begin_seconds, end_seconds
+            )
 
     def __enter__(self) -> Self:
         """Give the reel; at the end of the `with` only what clips keep of it is left."""
@@ -229,7 +265,7 @@ class Spool:
         with self._reel(Wish(shape.size, footage.canvas), sys.maxsize) as reel:
             done = 0
             for picture, count in decode_whole(footage.source.path, times, shape.size, canvas=footage.canvas):
-                reel.take(times[done], picture)
+                reel.put(picture, times[done], (*times, math.inf)[done + count])
                 done += count
             reel.finish()
             self.keep(footage, reel)

@@ -81,8 +81,7 @@ class Cutting:
             return None
         takes_all = request.auto_scale_input or self.spread
         is_split_from = Fraction(request.split_input_duration_threshold) if request.split_input_into_scenes else None
-        reach = None if takes_all else shape.duration_seconds
-        return Wish(shape.size, reach_seconds=reach, short_seconds=is_split_from)
+        return Wish(shape.size, first=None if takes_all else shape, short_seconds=is_split_from)
 
 
 def cut_example(cutting: Cutting, example: Example, scans: Scans) -> list[Take | LeftOut]:

@@ -1,6 +1,5 @@
 """Pictures that wait on disk are those that would be decoded."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -11,8 +10,9 @@ import numpy as np
 import pytest
 
 from ltx_trainer.artifacts import Footage, MediaKind, SourceFile
+from ltx_trainer.digests import file_sha256
 from ltx_trainer.errors import MediaError, OutOfResources
-from ltx_trainer.geometry import ClipShape, FrameSize
+from ltx_trainer.geometry import ClipShape, FrameSize, midpoint_times
 from ltx_trainer.media import Spool, Wish, opened_spool, read_pictures, scan_video
 
 if TYPE_CHECKING:
@@ -23,10 +23,14 @@ ROOM = 1 << 30
 
 
 @pytest.fixture
-def film(studio: "Studio") -> SourceFile:
+def as_source() -> Callable[[Path], SourceFile]:
+    return lambda path: SourceFile(path.name, path, file_sha256(path), MediaKind.VIDEO)
+
+
+@pytest.fixture
+def film(studio: "Studio", as_source: Callable[[Path], SourceFile]) -> SourceFile:
     """30 numbered frames of another aspect than the clips that are cut from it."""
-    path = studio.write("film.mp4", studio.pictures(studio.numbered(30)))
-    return SourceFile(path.name, path, hashlib.sha256(path.read_bytes()).hexdigest(), MediaKind.VIDEO)
+    return as_source(studio.write("film.mp4", studio.pictures(studio.numbered(30))))
 
 
 def at(film: SourceFile, frame: int, shape: ClipShape = SHAPE) -> Footage:
@@ -66,20 +70,35 @@ def test_what_was_filled_is_what_would_be_decoded(tmp_path: Path, film: SourceFi
     assert np.array_equal(read_pictures(part, spool=spool), read_pictures(part))
 
 
-def test_only_pictures_of_the_wished_size_and_reach_are_kept(tmp_path: Path, film: SourceFile) -> None:
+def test_only_the_first_pictures_of_the_wished_size_are_kept(tmp_path: Path, film: SourceFile) -> None:
     other = replace(SHAPE, size=FrameSize(32, 32))
     parts = [at(film, 0), at(film, 1), at(film, 0, other), replace(at(film, 0), canvas=FrameSize(64, 64))]
 
-    wish = Wish(SHAPE.size, reach_seconds=SHAPE.duration_seconds)
+    wish = Wish(SHAPE.size, first=SHAPE)
 
     assert kept_of(Spool(tmp_path / "spool", ROOM), film, wish, *parts) == [True, False, False, False]
+
+
+@pytest.mark.parametrize("rate", [10, 24, 30, 60])
+def test_what_is_not_on_screen_in_the_first_clip_is_not_even_scaled(
+    tmp_path: Path, studio: "Studio", as_source: Callable[[Path], SourceFile], rate: int
+) -> None:
+    film = as_source(studio.write("film.mp4", studio.pictures(studio.numbered(60), rate=Fraction(rate))))
+    spool, one = Spool(tmp_path / "spool", ROOM), at(film, 0)
+
+    assert kept_of(spool, film, Wish(SHAPE.size, first=SHAPE), one) == [True]
+
+    assert np.array_equal(read_pictures(one, spool=spool), read_pictures(one))
+    (reel,) = (tmp_path / "spool").glob("*.reel")
+    shown = {int(time * rate) for time in midpoint_times(Fraction(0), SHAPE.duration_seconds, 9)}
+    assert reel.stat().st_size == len(shown) * 64 * 32 * 3
 
 
 @pytest.mark.parametrize(("short_seconds", "kept"), [(Fraction(1), True), (Fraction(2), False)])
 def test_a_video_that_will_be_split_is_kept_to_its_end(
     tmp_path: Path, film: SourceFile, short_seconds: Fraction, kept: bool
 ) -> None:
-    wish = Wish(SHAPE.size, reach_seconds=SHAPE.duration_seconds, short_seconds=short_seconds)
+    wish = Wish(SHAPE.size, first=SHAPE, short_seconds=short_seconds)
 
     assert kept_of(Spool(tmp_path / "spool", ROOM), film, wish, at(film, 21)) == [kept]
 
