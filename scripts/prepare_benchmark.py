@@ -6,7 +6,8 @@ The bare pass decodes every file once with one thread, scales every frame as the
 PySceneDetect's AdaptiveDetector a small picture of it: once with swscale's plain bicubic, and once with its accurate
 flags, which preparing uses. Preparing is the command with encoders that give zeros, in one process and in `--workers`.
 Each part is a process of its own: the processor seconds of it and all that it starts are counted once they have ended,
-less those of a part that only imports. Its memory is the largest sum of what its processes hold, imports included.
+less those of a part that only imports. All but the last are kept on one core, where no other thread slows them. Its
+memory is the largest sum of what its processes hold, imports included.
 """
 
 import argparse
@@ -155,8 +156,12 @@ def _where() -> dict[str, Any]:
 def _cost_of(part: str, folder: Path, workers: int) -> Cost:
     """Run a part as a process of its own, and count all that it starts."""
     before, started = _children_cpu(), time.monotonic()
-    words = [sys.executable, __file__, "--output", os.devnull, "--workers", str(workers), "--part", part, str(folder)]
-    process = subprocess.Popen(words)
+    # Not as a script, which the processes that it starts would import again.
+    code = "import prepare_benchmark; prepare_benchmark.main()"
+    options = ["--output", os.devnull, "--workers", str(workers), "--part", part, str(folder)]
+    process = subprocess.Popen([sys.executable, "-c", code, *options], cwd=Path(__file__).parent)
+    if not workers:
+        os.sched_setaffinity(process.pid, {min(os.sched_getaffinity(0))})
     with _watched() as peak:
         status = process.wait()
     seconds = time.monotonic() - started
