@@ -11,3 +11,8 @@ def is_main_process() -> bool:
 def num_processes() -> int:
     """Count the processes of the run."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def num_local_processes() -> int:
+    """Count the processes of the run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -4,14 +4,16 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import connection, get_context, parent_process
 from typing import Protocol, TypeVar
 
-from ltx_trainer.launcher import num_processes
+from ltx_trainer.errors import OutOfResources
+from ltx_trainer.launcher import num_local_processes
 
 Item = TypeVar("Item")
 
@@ -20,6 +22,9 @@ MOST_WORKERS = 8
 
 FEW_BYTES = 32 << 20
 """Sources of fewer bytes in all are sooner read than other processes start."""
+
+DIED = "The process that decoded was killed or crashed, twice"
+"""What becomes of a file that ends whoever decodes it, or of one for which there is no memory."""
 
 _AHEAD = 2
 """Items of each worker that are begun or waiting for the one that uses them."""
@@ -62,18 +67,27 @@ def num_workers(asked: int | None, sizes: Sequence[int]) -> int:
     return min(MOST_WORKERS, _own_cores(), len(sizes))
 
 
-def ahead(do: Callable[[Item], object], items: Iterable[Item], *, workers: int) -> Iterator[Item]:
+def ahead(
+    do: Callable[[Item], object],
+    items: Iterable[Item],
+    *,
+    workers: int,
+    lost: Callable[[Item], None] | None = None,
+) -> Generator[Item]:
     """Call `do` for every item, some items ahead, and give each item once that is done, in order.
 
-    What `do` makes it leaves on disk. Processes end with the loop, or with this process, however that ends.
+    What `do` makes it leaves on disk. Processes end when the generator is closed, or with this process, however that
+    ends.
 
     Args:
         do: Works on one item. It and the items can be pickled.
         items: In order.
         workers: Processes; 0 calls `do` here.
+        lost: Is told of an item whose process dies, also when it is tried again alone. None: that is an error.
 
     Raises:
         Exception: As `do` does, when its item's turn comes.
+        OutOfResources: A process died, and nobody is told.
     """
     if not workers:
         for item in items:
@@ -82,27 +96,52 @@ def ahead(do: Callable[[Item], object], items: Iterable[Item], *, workers: int) 
         return
     waiting: deque[tuple[Item, Future[object]]] = deque()
     coming = iter(items)
+    pool = _open_pool(workers)
+    try:
+        while True:
+            more = islice(coming, workers * _AHEAD - len(waiting))
+            waiting.extend((item, pool.submit(do, item)) for item in more)
+            if not waiting:
+                return
+            item, future = waiting.popleft()
+            try:
+                future.result()
+            except BrokenProcessPool:
+                # One of those that were begun ended it; each is tried alone.
+                begun = [item, *(each for each, _ in waiting)]
+                waiting.clear()
+                pool.shutdown(cancel_futures=True)
+                for each in begun:
+                    _retry(do, each, lost)
+                    yield each
+                pool = _open_pool(workers)
+                continue
+            yield item
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _open_pool(workers: int) -> ProcessPoolExecutor:
     context = get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
-    threads = max(1, _own_cores() // workers)
-    with ProcessPoolExecutor(workers, context, _begin, (threads,)) as pool:
+    return ProcessPoolExecutor(workers, context, _begin, (max(1, _own_cores() // workers),))
+
+
+def _retry(do: Callable[[Item], object], item: Item, lost: Callable[[Item], None] | None) -> None:
+    with _open_pool(1) as pool:
         try:
-            while True:
-                waiting.extend(
-                    (item, pool.submit(do, item)) for item in islice(coming, workers * _AHEAD - len(waiting))
-                )
-                if not waiting:
-                    return
-                item, future = waiting.popleft()
-                future.result()
-                yield item
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.submit(do, item).result()
+        except BrokenProcessPool as error:
+            if lost is None:
+                raise OutOfResources(
+                    f"{DIED}, as it is where memory runs out. A lower data.workers needs less. It worked on {item}."
+                ) from error
+            lost(item)
 
 
 def _own_cores() -> int:
-    """Count the cores that each process of the run has for itself."""
-    return max(1, len(os.sched_getaffinity(0)) // num_processes())
+    """Count the cores that each process of the run has on this machine."""
+    return max(1, len(os.sched_getaffinity(0)) // num_local_processes())
 
 
 def _begin(threads: int) -> None:

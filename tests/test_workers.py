@@ -1,13 +1,14 @@
 """Work that other processes do ahead."""
 
 import os
-from collections.abc import Generator, Iterator
+import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from ltx_trainer.errors import MediaError
+from ltx_trainer.errors import MediaError, OutOfResources
 from ltx_trainer.workers import FEW_BYTES, MOST_WORKERS, ahead, num_threads, num_workers
 
 
@@ -52,7 +53,6 @@ def test_few_items_are_begun_before_they_are_asked_for(tmp_path: Path) -> None:
     first = ahead(Note(tmp_path), coming(), workers=2)
     next(first)
     assert len(taken) == 4
-    assert isinstance(first, Generator)
     first.close()
 
 
@@ -62,6 +62,32 @@ def test_an_error_is_raised_when_its_items_turn_comes(tmp_path: Path, workers: i
     assert next(given) == 1
     with pytest.raises(MediaError, match=r"^five.mp4 is damaged.$"):
         next(given)
+
+
+@dataclass(frozen=True)
+class Crash:
+    """Dies of one item, as of a file that a decoder cannot bear."""
+
+    folder: Path
+
+    def __call__(self, item: int) -> None:
+        if item == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        (self.folder / str(item)).touch()
+
+
+def test_an_item_that_kills_its_process_costs_only_itself(tmp_path: Path) -> None:
+    lost: list[int] = []
+
+    given = list(ahead(Crash(tmp_path), [1, 2, 3, 4, 5], workers=2, lost=lost.append))
+
+    assert (given, lost) == ([1, 2, 3, 4, 5], [2])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "3", "4", "5"]
+
+
+def test_a_dead_process_of_which_nobody_is_told_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OutOfResources, match=r"killed or crashed, twice.* It worked on 2\."):
+        list(ahead(Crash(tmp_path), [1, 2, 3], workers=1))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -125,10 +125,10 @@ def fill_cache(
     places = find_places(family.facts, clips, previews, negative_prompt, folder, cache.weights, still_crf=still_crf)
     # First, because they cost least and may end the run.
     refused, failed = _fill_masks(cache, places.previews), _fill_masks(cache, places.clips)
+    _refuse(refused)
     _fill_prompts(cache, places)
     _fill_media(cache, places.previews, refused)
-    if refused:
-        raise MediaError("\n".join(f"{name}: {reason}" for name, reason in refused.items()))
+    _refuse(refused)
     _fill_media(cache, places.clips, failed)
     _report_failed(failed, len(clips.clips))
     computed = sum(together(lambda: cache.store.num_written))
@@ -150,6 +150,12 @@ def _open_cache(
         spool,
         workers,
     )
+
+
+def _refuse(previews: Mapping[str, str]) -> None:
+    """Refuse previews that cannot be made, each with its reason."""
+    if previews:
+        raise MediaError("\n".join(f"{name}: {reason}" for name, reason in previews.items()))
 
 
 def _report_failed(failed: Mapping[str, str], num_clips: int) -> None:
@@ -260,8 +266,12 @@ def _encode(
     reasons: dict[Path, str] = {}
     if missing:
         buffer = Buffer()
-        coming = cache.track(_read_ahead(cache, list(missing.values())), kind, len(missing))
-        with open_codec(cache.accelerator.device) as codec, TensorWriter(cache.store) as writer:
+        with (
+            _read_ahead(cache, list(missing.values())) as readings,
+            open_codec(cache.accelerator.device) as codec,
+            TensorWriter(cache.store) as writer,
+        ):
+            coming = cache.track(readings, kind, len(missing))
             for path, reading in zip(missing, coming, strict=True):
                 try:
                     writer.write(path, encode(codec, reading, torch.from_numpy(_read(cache, reading, buffer))))
@@ -285,10 +295,10 @@ def _read(cache: Cache, reading: Reading, buffer: Buffer) -> np.ndarray:
     return array
 
 
-def _read_ahead(cache: Cache, readings: Sequence[Reading]) -> Iterable[Reading]:
+def _read_ahead(cache: Cache, readings: Sequence[Reading]) -> AbstractContextManager[Iterable[Reading]]:
     """Have parts read by other processes, a few ahead, if that is worth it; give each when its turn comes."""
     if cache.spool is None:
-        return readings
+        return nullcontext(readings)
     paths = [reading.source.path for reading in readings]
     workers = num_workers(cache.workers, [path.stat().st_size for path in paths if path.is_file()])
-    return ahead(ReadAhead(cache.spool), readings, workers=workers) if workers else readings
+    return closing(ahead(ReadAhead(cache.spool), readings, workers=workers)) if workers else nullcontext(readings)

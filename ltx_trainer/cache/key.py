@@ -42,6 +42,7 @@ def video_key(footage: Footage, weights: str, still_crf: int | None) -> str:
     return tensor_key(
         "video",
         decoding=DECODING,
+        decoders=_releases("av", "pillow"),
         encoding=ENCODING,
         libraries=_releases("diffusers"),
         still_crf=still_crf,
@@ -55,6 +56,7 @@ def mask_key(footage: Footage, factors: ScaleFactors) -> str:
     return tensor_key(
         "mask",
         decoding=DECODING,
+        decoders=_releases("av", "pillow"),
         masking=MASKING,
         cell=f"{factors.frames}x{factors.rows}x{factors.columns}",
         **footage.facts,
@@ -66,6 +68,7 @@ def audio_key(soundtrack: Soundtrack, weights: str, num_tokens: int) -> str:
     return tensor_key(
         "audio",
         decoding=DECODING,
+        decoders=_releases("av"),
         encoding=ENCODING,
         libraries=_releases("diffusers"),
         source=soundtrack.source.sha256,

@@ -1,8 +1,9 @@
 """Where every tensor of a run lies, which is known before anything is loaded or computed."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from ltx_trainer.artifacts import (
@@ -27,8 +28,8 @@ from ltx_trainer.models.facts import AudioFacts, ModelFacts, component_files
 
 EMPTY_PROMPT = ""
 
-DEVICES = ("cuda", "cpu")
-"""Types that tensors are computed on."""
+NVIDIA_DRIVER = Path("/dev/nvidiactl")
+"""There where a CUDA device is."""
 
 Part = tuple[str, Role]
 """A part of a clip or a preview: whose, and what it is to it."""
@@ -145,7 +146,9 @@ def find_filled(
     *,
     still_crf: int | None,
 ) -> CachedSet | None:
-    """List what lies at its place if everything does, as one type of device computed it; None if anything is missing.
+    """List what lies at its place if everything does, as this machine would compute it; None if anything is missing.
+
+    Which type of device that is, is told without torch, and so may be wrong; what lies there is whole all the same.
 
     Args:
         facts: Of the base model.
@@ -156,19 +159,18 @@ def find_filled(
         still_crf: H.264 quality that a still image is first compressed at where it is a condition.
     """
     digests = FileDigests(folder / "digests")
-    for device in DEVICES:
-        places = find_places(
-            facts,
-            clips,
-            previews,
-            negative_prompt,
-            folder,
-            lambda component, device=device: weights_of(facts, component, device, digests),
-            still_crf=still_crf,
-        )
-        if places.are_filled:
-            return cached_set(places, clips, previews, negative_prompt, failed={}, computed=0)
-    return None
+    device = "cuda" if NVIDIA_DRIVER.exists() and not _is_kept_from_gpu() else "cpu"
+    weights = partial(weights_of, facts, device=device, digests=digests)
+    places = find_places(facts, clips, previews, negative_prompt, folder, weights, still_crf=still_crf)
+    if not places.are_filled:
+        return None
+    return cached_set(places, clips, previews, negative_prompt, failed={}, computed=0)
+
+
+def _is_kept_from_gpu() -> bool:
+    """Say whether the environment keeps torch and accelerate from every GPU."""
+    asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on", "y", "t")
+    return asked or os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
 
 
 def weights_of(facts: ModelFacts, component: str, device: str, digests: FileDigests) -> str:

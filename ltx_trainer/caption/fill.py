@@ -141,9 +141,9 @@ def _write_missing(writing: _Writing, seen: Mapping[Path, Footage]) -> dict[Path
     together: a run that was stopped ends with the captions that it would have had.
     """
     index, count = writing.accelerator.process_index, writing.accelerator.num_processes
-    own = sorted(seen)[index::count]
-    size = writing.settings.batch_size
-    batches = [own[first : first + size] for first in range(0, len(own), size)]
+    paths, size = sorted(seen), writing.settings.batch_size
+    batches = [paths[first : first + size] for first in range(0, len(paths), size)][index::count]
+    own = [path for batch in batches for path in batch]
     missing = [batch for batch in batches if not all(path.is_file() for path in batch)]
     num_missing = sum(not path.is_file() for path in own)
     whose = share_of(writing.accelerator)

@@ -98,9 +98,9 @@ class DataSection(Section):
     for less than 32 MiB of sources. 0: itself."""
 
     spool_gb: Annotated[float, Field(ge=0)] | None = None
-    """Room under `paths.cache` for the pictures of clips that are decoded and not encoded yet, in 10^9 bytes; a clip of
-    89 frames at 960 x 544 takes 0.14. What finds no room is decoded a second time. None: a quarter of what is free when
-    the run begins."""
+    """Room in the run's folder for the pictures of clips that are decoded and not encoded yet, in 10^9 bytes; a clip of
+    89 frames at 960 x 544 takes 0.14. What finds no room is decoded a second time; a few clips for each worker always
+    find it. None: a quarter of what is free when the run begins."""
 
     debug_from: Literal["sources", "latents"] = "sources"
     """What the archive of `input.debug_dataset` shows: pictures and sound as they were encoded, or decoded again from

@@ -116,7 +116,7 @@ def scan_video(path: Path, *, find_cuts: bool, rule: CutRule | None = None, reel
             reel.begin(video.declared_seconds, video.usual_seconds)
             for time_seconds, frame in progressive(video, frames):
                 reel.add(time_seconds, frame, video.pixel_aspect, path.name)
-                if reel.is_full:
+                if reel.has_ended:
                     break
             reel.finish()
         for _ in frames:

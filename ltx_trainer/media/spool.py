@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import shutil
-import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,11 +19,15 @@ from av.video.frame import VideoFrame
 
 from ltx_trainer.artifacts import Footage, MediaKind
 from ltx_trainer.atomic import disk_errors, make_folder, whole_file, write_text
+from ltx_trainer.errors import OutOfResources
 from ltx_trainer.geometry import ClipShape, FrameSize, midpoint_times
-from ltx_trainer.launcher import is_main_process
+from ltx_trainer.launcher import is_main_process, num_processes
 from ltx_trainer.media.decode import decode_whole
 from ltx_trainer.media.decoding import DECODING
 from ltx_trainer.media.picture import whole_pixels
+
+MEASURED_EVERY = 32
+"""Pictures of a reel after which its room is measured again."""
 
 FREE_PARTS = 4
 """Of the free disk, one of so many may be kept."""
@@ -101,13 +104,14 @@ class Reel:
     Args:
         path: Where they lie.
         wish: Which are taken, and how they are scaled.
-        most_bytes: Of all; a video that has more leaves nothing.
+        room: Gives the bytes that are left for more; a video that needs more leaves nothing. None: always enough, and a
+            full disk is an error.
     """
 
-    def __init__(self, path: Path, wish: Wish, most_bytes: int) -> None:
+    def __init__(self, path: Path, wish: Wish, room: Callable[[], int] | None) -> None:
         self.wish = wish
         self.path = path
-        self._most_bytes = most_bytes
+        self._room = room
         self._first = wish.first
         self._expected_frames = 0
         self._wanted: tuple[Fraction, ...] | None = None
@@ -133,8 +137,8 @@ class Reel:
             self._expected_frames = int(duration_seconds / frame_seconds)
 
     @property
-    def is_full(self) -> bool:
-        """Whether no more pictures are taken."""
+    def has_ended(self) -> bool:
+        """Whether no more pictures are taken: all that are wished for are here, or there is no room."""
         return self._has_ended
 
     def add(self, time_seconds: Fraction, frame: VideoFrame, pixel_aspect: Fraction, name: str) -> None:
@@ -162,17 +166,21 @@ class Reel:
         if self._has_ended:
             return
         self._shape = self._shape or picture.shape
-        num_frames = max(len(self._begins) + 1, self._expected_frames)
-        if picture.shape != self._shape or num_frames * picture.nbytes > self._most_bytes:
-            self._begins.clear()
-            self._has_ended = True
+        if picture.shape != self._shape or not self._fits(picture.nbytes):
+            self._give_up()
             return
         # Rows that lie apart, as swscale leaves them, are brought together in one place that is used again and again.
         if self._rows is None:
             self._rows = np.empty(self._shape, np.uint8)
         np.copyto(self._rows, picture)
-        with disk_errors(self.path):
-            self._file.write(self._rows.data)
+        try:
+            with disk_errors(self.path):
+                self._file.write(self._rows.data)
+        except OutOfResources:
+            if self._room is None:
+                raise
+            self._give_up()
+            return
         self._begins.append(begin_seconds)
         self._ends.append(end_seconds)
 
@@ -193,6 +201,19 @@ class Reel:
                 return None
             indices.append(index)
         return Strip(self.path, self._shape, tuple(indices)) if self._shape is not None else None
+
+    def _fits(self, num_bytes: int) -> bool:
+        """Say whether a picture has room, and all that are expected after it; now and then, for others write too."""
+        done = len(self._begins)
+        if self._room is None or done % MEASURED_EVERY:
+            return True
+        return self._room() >= num_bytes * max(1, self._expected_frames - done)
+
+    def _give_up(self) -> None:
+        """Leave nothing, and take nothing more."""
+        self._begins.clear()
+        self._has_ended = True
+        self._file.truncate(0)
 
     def _take_pending(self, end_seconds: Time) -> None:
         """Take the last frame, which is on screen until before a time, if it is wished for."""
@@ -229,8 +250,7 @@ class Spool:
 
     def reel(self, wish: Wish) -> Reel | None:
         """Begin to take what is decoded of a video; None if there is no room for any of it."""
-        room = self._room_bytes()
-        return self._reel(wish, room) if room > 0 else None
+        return self._reel(wish, self._room_bytes) if self.has_room else None
 
     def keep(self, footage: Footage, reel: Reel) -> None:
         """Keep the pictures of a clip, if the reel of its source has them.
@@ -244,11 +264,11 @@ class Spool:
         strip = reel.cut(_times_of(footage))
         if strip is None:
             return
-        note = self._note_of(footage)
-        with disk_errors(note), suppress(FileExistsError):
-            # The pictures go with the last clip that has them.
-            self._reel_of(footage).hardlink_to(reel.path)
-        write_text(note, json.dumps([strip.shape, strip.indices]))
+        # A name of its own, so that no note ever speaks of another reel. The pictures go with the last name.
+        own = self._folder / f"{uuid4().hex}.reel"
+        with disk_errors(own):
+            own.hardlink_to(reel.path)
+        write_text(self._note_of(footage), json.dumps([own.name, strip.shape, strip.indices]))
 
     def fill(self, footage: Footage) -> None:
         """Decode the pictures of a clip, unless they are here; there is always room for what is asked for.
@@ -262,7 +282,7 @@ class Spool:
         if footage.source.kind is not MediaKind.VIDEO or self.has(footage):
             return
         times, shape = _times_of(footage), footage.shape
-        with self._reel(Wish(shape.size, footage.canvas), sys.maxsize) as reel:
+        with self._reel(Wish(shape.size, footage.canvas), None) as reel:
             done = 0
             for picture, count in decode_whole(footage.source.path, times, shape.size, canvas=footage.canvas):
                 reel.put(picture, times[done], (*times, math.inf)[done + count])
@@ -284,13 +304,15 @@ class Spool:
         note = self._note_of(footage)
         if not note.is_file():
             return None
-        shape, indices = json.loads(note.read_text("utf-8"))
-        return Strip(self._reel_of(footage), tuple(shape), tuple(indices))
+        name, shape, indices = json.loads(note.read_text("utf-8"))
+        return Strip(self._folder / name, tuple(shape), tuple(indices))
 
     def drop(self, footage: Footage) -> None:
         """Remove the pictures of a clip, but for those that others have too."""
-        self._note_of(footage).unlink(missing_ok=True)
-        self._reel_of(footage).unlink(missing_ok=True)
+        strip = self.pictures(footage)
+        if strip is not None:
+            self._note_of(footage).unlink(missing_ok=True)
+            strip.path.unlink(missing_ok=True)
 
     def hold(self, key: str, make: Callable[[], np.ndarray]) -> None:
         """Make an array and keep it, unless it is here; there is always room for what is asked for.
@@ -318,16 +340,13 @@ class Spool:
         """Remove everything."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _reel(self, wish: Wish, most_bytes: int) -> Reel:
+    def _reel(self, wish: Wish, room: Callable[[], int] | None) -> Reel:
         make_folder(self._folder)
         # Of its own: two files of equal bytes may be scanned at once.
-        return Reel(self._folder / f"{uuid4().hex}.reel", wish, most_bytes)
+        return Reel(self._folder / f"{uuid4().hex}.reel", wish, room)
 
     def _note_of(self, footage: Footage) -> Path:
         return self._folder / f"{_key_of(footage)}.json"
-
-    def _reel_of(self, footage: Footage) -> Path:
-        return self._folder / f"{_key_of(footage)}.reel"
 
     def _held_path(self, key: str) -> Path:
         return self._folder / f"{key}.npy"
@@ -346,6 +365,8 @@ class Spool:
 def opened_spool(folder: Path, gigabytes: float | None) -> Iterator[Spool]:
     """Give a spool, of which the main process leaves nothing at the end of the `with`.
 
+    What a killed run has left is taken away first; of several processes, none knows whether another has begun.
+
     Args:
         folder: Where it lies.
         gigabytes: Room for what is kept before somebody asks for it, in 10^9 bytes. None: a quarter of what is free.
@@ -354,6 +375,8 @@ def opened_spool(folder: Path, gigabytes: float | None) -> Iterator[Spool]:
         OutOfResources: The disk is full.
         ConfigError: The folder cannot be written to.
     """
+    if num_processes() == 1:
+        shutil.rmtree(folder, ignore_errors=True)
     make_folder(folder)
     free = shutil.disk_usage(folder).free
     spool = Spool(folder, free // FREE_PARTS if gigabytes is None else round(gigabytes * 10**9))

@@ -1,15 +1,16 @@
 """Scans the files of examples in several processes before they are cut; what that told lies in notes then."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from ltx_trainer.artifacts import Example
+from ltx_trainer.artifacts import Example, LeftOut
 from ltx_trainer.media import CutRule, Spool
 from ltx_trainer.prepare.cutting import Cutting, Take, cut_example
 from ltx_trainer.prepare.scans import NotScanned, Scans
 from ltx_trainer.prepare.sound import heard_files, track_of
-from ltx_trainer.workers import Tracker, ahead, num_workers
+from ltx_trainer.workers import DIED, Tracker, ahead, num_workers
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,10 @@ class Scanning:
                 track_of(source, scans, rate_hz)
 
 
-def scan_ahead(scanning: Scanning, examples: Sequence[Example], *, workers: int | None, track: Tracker | None) -> None:
-    """Scan what is not noted of examples.
+def scan_ahead(
+    scanning: Scanning, examples: Sequence[Example], *, workers: int | None, track: Tracker | None
+) -> dict[str, LeftOut]:
+    """Scan what is not noted of examples; give those that cannot be, because who decodes them dies, by their names.
 
     Args:
         scanning: How.
@@ -64,6 +67,12 @@ def scan_ahead(scanning: Scanning, examples: Sequence[Example], *, workers: int 
     waiting = [example for example in examples if not scanning.is_done(example)]
     files = [source.path for example in waiting for source in example.files.values()]
     sizes = [path.stat().st_size for path in files if path.is_file()]
-    scanned = ahead(scanning, waiting, workers=num_workers(workers, sizes))
-    for _ in scanned if track is None else track(scanned, "Looking through files", len(waiting)):
-        pass
+    dead: dict[str, LeftOut] = {}
+
+    def lose(example: Example) -> None:
+        dead[example.name] = LeftOut(example.name, f"{DIED}; one of its files is damaged, or too large for the memory")
+
+    with closing(ahead(scanning, waiting, workers=num_workers(workers, sizes), lost=lose)) as scanned:
+        for _ in scanned if track is None else track(scanned, "Looking through files", len(waiting)):
+            pass
+    return dead

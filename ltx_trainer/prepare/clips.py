@@ -76,8 +76,9 @@ def prepare_clips(
     cutting = Cutting(request, terms, frames_factor, audio_rate_hz, sound_grid, spread=data.windows == "spread")
     examples = sorted(manifest.examples, key=lambda example: example.name)
     scanning = Scanning(cutting, hears(request, mode), folder, rule, spool)
-    scan_ahead(scanning, examples, workers=data.workers, track=track)
-    cut = [item for example in examples for item in _cut(cutting, example, scans)]
+    dead = scan_ahead(scanning, examples, workers=data.workers, track=track)
+    cut = [*dead.values()]
+    cut += [item for example in examples if example.name not in dead for item in _cut(cutting, example, scans)]
     takes = [item for item in cut if isinstance(item, Take)]
     left_out = [item for item in cut if isinstance(item, LeftOut)]
     _check_names(takes)

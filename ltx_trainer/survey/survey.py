@@ -1,6 +1,7 @@
 """The room's verb: look at everything that will be trained on, and say what a person should know of it."""
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,20 +91,30 @@ class _Looking:
     """Looks at one clip, and leaves what that tells in a note."""
 
     glimpses: Glimpses
-    sources: Mapping[str, SourceFacts]
 
-    def __call__(self, clip: Clip) -> None:
-        self.glimpses.of(clip.footage, clip.soundtrack, self.sources)
+    def __call__(self, seen: tuple[Clip, Mapping[str, SourceFacts]]) -> None:
+        """Look.
+
+        Args:
+            seen: A clip, and what its files are, by their digests.
+        """
+        clip, sources = seen
+        self.glimpses.of(clip.footage, clip.soundtrack, sources)
 
 
 def _look_ahead(glimpses: Glimpses, clips: Clips, workers: int | None, track: Tracker | None) -> None:
     """Look at the clips that were not looked at before."""
     waiting = [clip for clip in clips.clips if not glimpses.has(clip.footage, clip.soundtrack)]
-    parts = [part for clip in waiting for part in (*clip.footage.values(), *clip.soundtrack.values())]
-    sizes = [part.source.path.stat().st_size for part in parts if part.source.path.is_file()]
-    looked_at = ahead(_Looking(glimpses, clips.sources), waiting, workers=num_workers(workers, sizes))
-    for _ in looked_at if track is None else track(looked_at, "Looking at clips", len(waiting)):
-        pass
+    files = [{part.source for part in (*clip.footage.values(), *clip.soundtrack.values())} for clip in waiting]
+    sizes = [source.path.stat().st_size for own in files for source in own if source.path.is_file()]
+    # Each with its own, because all of them go to another process.
+    seen = [
+        (clip, {source.sha256: clips.sources[source.sha256] for source in own})
+        for clip, own in zip(waiting, files, strict=True)
+    ]
+    with closing(ahead(_Looking(glimpses), seen, workers=num_workers(workers, sizes))) as looked_at:
+        for _ in looked_at if track is None else track(looked_at, "Looking at clips", len(waiting)):
+            pass
 
 
 def after_encoding(

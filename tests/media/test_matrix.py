@@ -75,7 +75,7 @@ def patch_error(frames: np.ndarray) -> int:
 
 def read_all(path: Path, size: FrameSize = SIZE) -> np.ndarray:
     """Decode as many frames as were scanned, at the middles of their times; scanning gives the very same ones."""
-    reel = Reel(path.with_suffix(".reel"), Wish(size), 1 << 30)
+    reel = Reel(path.with_suffix(".reel"), Wish(size), None)
     scan = scan_video(path, find_cuts=False, reel=reel)
     times = midpoint_times(scan.start_seconds, scan.duration_seconds, scan.num_frames)
     frames = decode_frames(path, times, size)

@@ -1,6 +1,7 @@
 """Pictures that wait on disk are those that would be decoded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -161,6 +162,56 @@ def test_a_reel_stays_as_long_as_a_clip_of_it_is_kept(tmp_path: Path, film: Sour
     assert np.array_equal(read_pictures(other, spool=spool), read_pictures(other))
     spool.drop(other)
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_what_a_killed_run_has_left_is_taken_away_first(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "orphan.reel").write_bytes(b"0" * 99)
+
+    with opened_spool(tmp_path / "spool", None):
+        assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_pictures_without_a_note_are_those_of_no_clip(tmp_path: Path, film: SourceFile) -> None:
+    """A kill may come between the two; what lies there then is of another reel than the next note."""
+    spool, part = Spool(tmp_path / "spool", ROOM), at(film, 5)
+    kept_of(spool, film, Wish(SHAPE.size), part)
+    (note,) = (tmp_path / "spool").glob("*.json")
+    note.unlink()
+
+    spool.fill(part)
+
+    assert np.array_equal(read_pictures(part, spool=spool), read_pictures(part))
+
+
+def test_reels_that_grow_at_once_share_the_room(tmp_path: Path) -> None:
+    spool, picture = Spool(tmp_path / "spool", 80 * 300), np.zeros((10, 10, 3), np.uint8)
+    with ExitStack() as stack:
+        reels = [stack.enter_context(reel) for _ in range(2) if (reel := spool.reel(Wish(FrameSize(10, 10))))]
+        for number in range(200):
+            for reel in reels:
+                reel.put(picture, number, number + 1)
+        assert [reel.has_ended for reel in reels] == [True, True]
+
+
+def test_a_full_disk_ends_only_a_reel_that_nobody_asked_for(
+    tmp_path: Path, film: SourceFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, wish = Spool(tmp_path / "spool", ROOM), Wish(SHAPE.size)
+
+    @contextmanager
+    def full(path: Path) -> Iterator[None]:
+        yield
+        raise OutOfResources(f"No space left for {path.name}.")
+
+    reel = spool.reel(wish)
+    assert reel is not None
+    with monkeypatch.context() as patch, reel:
+        patch.setattr("ltx_trainer.media.spool.disk_errors", full)
+        reel.put(np.zeros((10, 10, 3), np.uint8), 0, 1)
+        assert reel.has_ended
+        with pytest.raises(OutOfResources, match="No space left"):
+            spool.fill(at(film, 0))
 
 
 def test_a_held_array_is_made_once(tmp_path: Path) -> None:
