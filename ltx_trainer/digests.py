@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ltx_trainer.atomic import write_text
-from ltx_trainer.errors import MediaError
+from ltx_trainer.errors import DatasetError
 
 
 class FileDigests:
@@ -40,16 +40,16 @@ class FileDigests:
         """Hold a file to the digest that what is made of it is named by.
 
         Raises:
-            MediaError: The file is not there, or has other bytes.
+            DatasetError: The file is not there any more, or has other bytes.
         """
         try:
             digest = self.of_file(path)
         except OSError as error:
-            raise MediaError(f"{path} cannot be read: {error.strerror}. Run again.") from error
+            raise DatasetError(
+                f"{path} cannot be read any more: {error.strerror}. What is encoded stays; run again."
+            ) from error
         if digest != sha256:
-            raise MediaError(
-                f"{path} has changed since it was first read. Run again, without it if it lies in the cache."
-            )
+            raise DatasetError(f"{path} has changed since it was first read. What is encoded stays; run again.")
 
 
 def file_sha256(path: Path) -> str:

@@ -115,7 +115,7 @@ def fill_cache(
         workers: Processes that read ahead of each that encodes. None: as the work and the cores allow.
 
     Raises:
-        DatasetError: The media of every clip failed, or a mask keeps everything or nothing.
+        DatasetError: The media of every clip failed, a file is gone or has changed, or a mask keeps everything or nothing.
         MediaError: Those of a preview did.
         OutOfResources: The disk is full.
     """
@@ -286,7 +286,8 @@ def _read(cache: Cache, reading: Reading, buffer: Buffer) -> np.ndarray:
     """Read a part of a file that has not changed since it was named, before or meanwhile.
 
     Raises:
-        MediaError: It has, or it cannot be read.
+        DatasetError: It has.
+        MediaError: It cannot be read.
     """
     source = reading.source
     cache.digests.check(source.path, source.sha256)

@@ -25,7 +25,7 @@ from ltx_trainer.media.flaws import SILENT, ClippingCounter, SilenceFinder
 from ltx_trainer.media.loudness import BLOCK_SECONDS, LoudnessMeter
 from ltx_trainer.media.picture import upright_size
 from ltx_trainer.media.spool import Reel
-from ltx_trainer.media.video import Video, opened_video, progressive
+from ltx_trainer.media.video import Video, is_animation, opened_video, progressive
 
 # What a header may promise beyond the last frame before the file counts as cut short.
 _MISSING_SECONDS = Fraction(1, 2)
@@ -176,6 +176,8 @@ def scan_audio(path: Path, *, rate_hz: int) -> AudioScan | None:
     Raises:
         MediaError: The track is damaged, cut short or empty, or its channels are unknown.
     """
+    if is_animation(path):
+        return None
     with opened(path) as container:
         stream = audio_stream_of(container, path.name)
         if stream is None:

@@ -87,7 +87,7 @@ def opened_video(path: Path) -> Iterator[Video]:
         MediaError: The file is missing, empty, of a format that is not read, damaged, or has no video that can be
             decoded.
     """
-    if _is_animation(path):
+    if is_animation(path):
         with opened_image(path) as image:
             _check_animation(image, path)
             yield _Animation(image)
@@ -182,8 +182,8 @@ def _shown_ticks(image: Image.Image) -> int:
     return ticks if ticks >= _SHORTEST_TICKS else _DEFAULT_TICKS
 
 
-def _is_animation(path: Path) -> bool:
-    """Tell a GIF or WebP by how it begins."""
+def is_animation(path: Path) -> bool:
+    """Tell a GIF or WebP by how it begins; it has pictures alone."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

@@ -23,7 +23,7 @@ from ltx_trainer.cache.fill import Cache, fill_cache
 from ltx_trainer.cache.key import audio_key, prompt_key, video_key
 from ltx_trainer.cache.store import TensorStore
 from ltx_trainer.config import Settings
-from ltx_trainer.digests import FileDigests
+from ltx_trainer.digests import FileDigests, file_sha256
 from ltx_trainer.errors import DatasetError, MediaError, ModelError, OutOfResources
 from ltx_trainer.geometry import ClipShape, FrameSize, num_audio_tokens
 from ltx_trainer.media import decode_audio
@@ -66,8 +66,10 @@ def changed(before: CachedSet, after: CachedSet) -> set[str]:
     return {kind for kind in old if old[kind] != new[kind]}
 
 
-def cut_short(source: SourceFile) -> None:
-    source.path.write_bytes(source.path.read_bytes()[: source.path.stat().st_size // 2])
+def ruin(source: SourceFile) -> None:
+    """Damage a file, as if it had been so when it was named."""
+    source.path.write_bytes(b"nothing of " + source.name.encode())
+    object.__setattr__(source, "sha256", file_sha256(source.path))
 
 
 @pytest.fixture
@@ -445,18 +447,18 @@ def test_a_silent_run_has_no_sound(fill: Any, make_clip: Any, cache_folder: Path
 
 
 @both_families
-def test_a_video_cut_short_after_it_was_looked_at_costs_only_itself(
+def test_a_video_that_is_damaged_costs_only_itself(
     fill: Any, make_clip: Any, cache_folder: Path, family_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     clips = [make_clip("a", with_sound=True), make_clip("b", with_sound=True)]
-    cut_short(clips[0].footage[Role.TARGET].source)
+    ruin(clips[0].footage[Role.TARGET].source)
 
     with caplog.at_level(logging.INFO):
         cached = fill(*clips)
 
     assert [example.name for example in cached.examples] == ["b"]
     assert [item.name for item in cached.left_out] == ["a"]
-    assert "a.mp4 has changed since it was first read. Run again" in cached.left_out[0].reason
+    assert "a.mp4 cannot be opened as media" in cached.left_out[0].reason
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
         f"a is left out: {cached.left_out[0].reason}"
     ]
@@ -464,15 +466,26 @@ def test_a_video_cut_short_after_it_was_looked_at_costs_only_itself(
     assert len(tensors_in(cache_folder)) == cached.computed == 3 + len(STREAMS[family_name])
 
 
-@both_families
-def test_a_video_that_is_gone_costs_only_itself(fill: Any, make_clip: Any) -> None:
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_file_that_is_gone_or_another_ends_the_run_and_what_was_encoded_stays(
+    fill: Any, make_clip: Any, cache_folder: Path, workers: int | None
+) -> None:
     clips = [make_clip("a"), make_clip("b")]
-    clips[0].footage[Role.TARGET].source.path.unlink()
+    source = clips[0].footage[Role.TARGET].source
+    content = source.path.read_bytes()
 
-    cached = fill(*clips)
+    source.path.write_bytes(content + b"x")
+    with pytest.raises(DatasetError, match=r"a\.mp4 has changed since it was first read.*; run again"):
+        fill(*clips, workers=workers)
+    source.path.unlink()
+    with pytest.raises(DatasetError, match=r"a\.mp4 cannot be read any more: No such file.*; run again"):
+        fill(*clips, workers=workers)
 
-    assert [example.name for example in cached.examples] == ["b"]
-    assert "a.mp4 cannot be read: No such file or directory" in cached.left_out[0].reason
+    kept = tensors_in(cache_folder)
+    source.path.write_bytes(content)
+    assert len(fill(*clips).examples) == 2
+    assert kept
+    assert kept < tensors_in(cache_folder)
 
 
 def test_a_video_without_the_promised_sound_costs_only_itself(
@@ -489,7 +502,7 @@ def test_a_video_without_the_promised_sound_costs_only_itself(
 def test_clips_of_one_damaged_file_are_all_left_out(fill: Any, make_clip: Any) -> None:
     clip = make_clip("a")
     twin = replace(clip, name="twin")
-    cut_short(clip.footage[Role.TARGET].source)
+    ruin(clip.footage[Role.TARGET].source)
 
     cached = fill(clip, twin, make_clip("b"))
 
@@ -500,17 +513,17 @@ def test_clips_of_one_damaged_file_are_all_left_out(fill: Any, make_clip: Any) -
 def test_a_run_without_a_clip_that_decodes_is_refused_with_each_reason(fill: Any, make_clip: Any) -> None:
     clips = [make_clip("a"), make_clip("b")]
     for clip in clips:
-        cut_short(clip.footage[Role.TARGET].source)
+        ruin(clip.footage[Role.TARGET].source)
 
-    with pytest.raises(DatasetError, match=r"None of the 2 clips .*\n  a: .*a\.mp4 has changed.*\n  b: .*b\.mp4 has"):
+    with pytest.raises(DatasetError, match=r"None of the 2 clips .*\n  a: .*a\.mp4 cannot.*\n  b: .*b\.mp4 cannot"):
         fill(*clips)
 
 
 @both_families
-def test_a_previews_still_that_changed_ends_the_run(fill: Any, make_clip: Any, still: Footage) -> None:
-    cut_short(still.source)
+def test_a_previews_still_that_is_damaged_ends_the_run(fill: Any, make_clip: Any, still: Footage) -> None:
+    ruin(still.source)
 
-    with pytest.raises(MediaError, match=r"^input\.validation\.1: .*still\.png has changed since it was first read"):
+    with pytest.raises(MediaError, match=r"^input\.validation\.1: .*still\.png is not an image|still\.png cannot"):
         fill(make_clip(), previews=[preview_of("a bell"), preview_of("a fox", start=still)])
 
 
@@ -609,13 +622,13 @@ def test_a_clip_whose_mask_cannot_be_read_is_left_out_whole(
     fill: Any, make_clip: Any, make_mask: Any, cache_folder: Path
 ) -> None:
     mask = make_mask("m.png", LEFT, EVERYWHERE)
-    cut_short(mask.source)
+    ruin(mask.source)
 
     cached = fill(with_mask(make_clip("a"), mask), make_clip("b"))
 
     assert [example.name for example in cached.examples] == ["b"]
     assert [item.name for item in cached.left_out] == ["a"]
-    assert "m.png has changed" in cached.left_out[0].reason
+    assert "m.png" in cached.left_out[0].reason
     # Its pictures were not even encoded.
     assert len([path for path in tensors_in(cache_folder) if path.parts[-3] == "video"]) == 1
 
@@ -631,14 +644,14 @@ def test_a_mask_of_a_preview_that_keeps_nothing_ends_the_run(fill: Any, make_cli
 @pytest.mark.parametrize("role", [Role.REFERENCE, Role.FIRST_KEYFRAME])
 def test_a_clip_that_fails_in_one_role_is_left_out_whole(fill: Any, make_clip: Any, role: Role) -> None:
     clip, other = make_clip("a"), make_clip("b")
-    damaged = replace(other.footage[Role.TARGET].source, sha256="0" * 64)
-    both = {**clip.footage, role: replace(other.footage[Role.TARGET], source=damaged)}
+    ruin(other.footage[Role.TARGET].source)
+    both = {**clip.footage, role: other.footage[Role.TARGET]}
 
     cached = fill(replace(clip, footage=both), replace(clip, name="twin"))
 
     assert [example.name for example in cached.examples] == ["twin"]
     assert [item.name for item in cached.left_out] == ["a"]
-    assert "b.mp4 has changed" in cached.left_out[0].reason
+    assert "b.mp4 cannot be opened" in cached.left_out[0].reason
 
 
 def test_every_role_has_a_tensor_of_its_own_shape(fill: Any, make_clip: Any) -> None:
@@ -689,7 +702,7 @@ def test_what_other_processes_read_ahead_is_encoded_alike(fill: Any, make_clip: 
 
 def test_a_file_that_cannot_be_read_ahead_costs_only_itself(fill: Any, make_clip: Any) -> None:
     broken, sound = make_clip("a"), make_clip("b")
-    cut_short(broken.footage[Role.TARGET].source)
+    ruin(broken.footage[Role.TARGET].source)
 
     cached = fill(broken, sound, workers=2)
 

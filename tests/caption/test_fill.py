@@ -11,12 +11,12 @@ import pytest
 import yaml
 from rich.console import Console
 
-from ltx_trainer.artifacts import Clips
+from ltx_trainer.artifacts import Clips, Footage
 from ltx_trainer.caption.fill import caption_clips
 from ltx_trainer.config import Settings, load_settings
 from ltx_trainer.continuation import run_identity
-from ltx_trainer.errors import DatasetError, OutOfResources
-from ltx_trainer.media import write_video
+from ltx_trainer.errors import DatasetError, MediaError, OutOfResources
+from ltx_trainer.media import read_pictures, write_video
 from ltx_trainer.models.vision import CaptionWriter
 from ltx_trainer.pipeline import Plan, Space, Stage, look, run
 from ltx_trainer.processes import make_accelerator
@@ -211,16 +211,28 @@ def test_a_clip_of_which_nothing_is_said_is_left_out_by_name(
     assert "says nothing of it. Write its caption, or ask otherwise by captions.prompt" in left_out.reason
 
 
-def test_a_file_that_changed_or_cannot_be_decoded_costs_its_clip(load: Load, space: Space) -> None:
+def test_a_file_that_changed_ends_the_run(load: Load, space: Space) -> None:
     plan = look(load(), space)
     (damaged,) = (space.cache / "archives").rglob("*-a.mp4")
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
-    clips = fill(load(), space, plan)
+
+    with pytest.raises(DatasetError, match=r"a\.mp4 has changed since it was first read"):
+        fill(load(), space, plan)
+
+
+def test_a_file_that_cannot_be_decoded_costs_its_clip(
+    load: Load, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(footage: Footage) -> np.ndarray:
+        if footage.source.name == "a.mp4":
+            raise MediaError("a.mp4 is damaged.")
+        return read_pictures(footage)
+
+    monkeypatch.setattr("ltx_trainer.media.read_pictures", read)
+    clips = fill(load(), space, look(load(), space))
 
     assert [clip.name for clip in clips.clips] == ["b", "c"]
-    assert [(item.name, "has changed since it was first read" in item.reason) for item in clips.left_out] == [
-        ("a", True)
-    ]
+    assert [(item.name, item.reason) for item in clips.left_out] == [("a", "a.mp4 is damaged.")]
 
 
 def test_nothing_to_train_on_is_refused_with_every_reason(

@@ -144,6 +144,8 @@ def test_an_animation_gives_back_its_frames(tmp_path: Path, extension: str) -> N
 
     scan = scan_video(path, find_cuts=True)
 
+    assert scan_audio(path, rate_hz=16000) is None
+
     assert (scan.num_frames, scan.size, scan.duration_seconds) == (COUNT, SIZE, COUNT / RATE)
     frames = read_all(path)
     assert numbers_in(frames) == list(range(COUNT))
