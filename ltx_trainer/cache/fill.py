@@ -115,7 +115,8 @@ def fill_cache(
         workers: Processes that read ahead of each that encodes. None: as the work and the cores allow.
 
     Raises:
-        DatasetError: The media of every clip failed, a file is gone or has changed, or a mask keeps everything or nothing.
+        DatasetError: The media of every clip failed, a file is gone or has changed, or a mask keeps everything or
+            nothing.
         MediaError: Those of a preview did.
         OutOfResources: The disk is full.
     """

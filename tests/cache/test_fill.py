@@ -66,7 +66,7 @@ def changed(before: CachedSet, after: CachedSet) -> set[str]:
     return {kind for kind in old if old[kind] != new[kind]}
 
 
-def ruin(source: SourceFile) -> None:
+def damage(source: SourceFile) -> None:
     """Damage a file, as if it had been so when it was named."""
     source.path.write_bytes(b"nothing of " + source.name.encode())
     object.__setattr__(source, "sha256", file_sha256(source.path))
@@ -451,7 +451,7 @@ def test_a_video_that_is_damaged_costs_only_itself(
     fill: Any, make_clip: Any, cache_folder: Path, family_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     clips = [make_clip("a", with_sound=True), make_clip("b", with_sound=True)]
-    ruin(clips[0].footage[Role.TARGET].source)
+    damage(clips[0].footage[Role.TARGET].source)
 
     with caplog.at_level(logging.INFO):
         cached = fill(*clips)
@@ -502,7 +502,7 @@ def test_a_video_without_the_promised_sound_costs_only_itself(
 def test_clips_of_one_damaged_file_are_all_left_out(fill: Any, make_clip: Any) -> None:
     clip = make_clip("a")
     twin = replace(clip, name="twin")
-    ruin(clip.footage[Role.TARGET].source)
+    damage(clip.footage[Role.TARGET].source)
 
     cached = fill(clip, twin, make_clip("b"))
 
@@ -513,7 +513,7 @@ def test_clips_of_one_damaged_file_are_all_left_out(fill: Any, make_clip: Any) -
 def test_a_run_without_a_clip_that_decodes_is_refused_with_each_reason(fill: Any, make_clip: Any) -> None:
     clips = [make_clip("a"), make_clip("b")]
     for clip in clips:
-        ruin(clip.footage[Role.TARGET].source)
+        damage(clip.footage[Role.TARGET].source)
 
     with pytest.raises(DatasetError, match=r"None of the 2 clips .*\n  a: .*a\.mp4 cannot.*\n  b: .*b\.mp4 cannot"):
         fill(*clips)
@@ -521,7 +521,7 @@ def test_a_run_without_a_clip_that_decodes_is_refused_with_each_reason(fill: Any
 
 @both_families
 def test_a_previews_still_that_is_damaged_ends_the_run(fill: Any, make_clip: Any, still: Footage) -> None:
-    ruin(still.source)
+    damage(still.source)
 
     with pytest.raises(MediaError, match=r"^input\.validation\.1: .*still\.png is not an image|still\.png cannot"):
         fill(make_clip(), previews=[preview_of("a bell"), preview_of("a fox", start=still)])
@@ -622,7 +622,7 @@ def test_a_clip_whose_mask_cannot_be_read_is_left_out_whole(
     fill: Any, make_clip: Any, make_mask: Any, cache_folder: Path
 ) -> None:
     mask = make_mask("m.png", LEFT, EVERYWHERE)
-    ruin(mask.source)
+    damage(mask.source)
 
     cached = fill(with_mask(make_clip("a"), mask), make_clip("b"))
 
@@ -644,7 +644,7 @@ def test_a_mask_of_a_preview_that_keeps_nothing_ends_the_run(fill: Any, make_cli
 @pytest.mark.parametrize("role", [Role.REFERENCE, Role.FIRST_KEYFRAME])
 def test_a_clip_that_fails_in_one_role_is_left_out_whole(fill: Any, make_clip: Any, role: Role) -> None:
     clip, other = make_clip("a"), make_clip("b")
-    ruin(other.footage[Role.TARGET].source)
+    damage(other.footage[Role.TARGET].source)
     both = {**clip.footage, role: other.footage[Role.TARGET]}
 
     cached = fill(replace(clip, footage=both), replace(clip, name="twin"))
@@ -702,7 +702,7 @@ def test_what_other_processes_read_ahead_is_encoded_alike(fill: Any, make_clip: 
 
 def test_a_file_that_cannot_be_read_ahead_costs_only_itself(fill: Any, make_clip: Any) -> None:
     broken, sound = make_clip("a"), make_clip("b")
-    ruin(broken.footage[Role.TARGET].source)
+    damage(broken.footage[Role.TARGET].source)
 
     cached = fill(broken, sound, workers=2)
 
