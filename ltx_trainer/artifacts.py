@@ -266,12 +266,14 @@ class PictureFacts:
         duration_seconds: From the first to the end of the last; 0 of an image.
         cuts: From the end of each scene to the begin of the next, on the file's clock; empty where none were looked
             for.
+        start_seconds: Time of the first frame on the file's clock.
     """
 
     size: FrameSize
     num_frames: int
     duration_seconds: Fraction
     cuts: tuple[Range, ...] = ()
+    start_seconds: Fraction = Fraction(0)
 
     @property
     def frame_rate(self) -> Fraction | None:
@@ -289,6 +291,7 @@ class SoundFacts:
         duration_seconds: From the first sample to the end of the last.
         loudness_lufs: Of the whole track; None if it is too short or too quiet to have one.
         true_peak: Of the whole track; 1 is full scale.
+        start_seconds: Time of the first sample on the file's clock.
     """
 
     rate_hz: int
@@ -296,6 +299,7 @@ class SoundFacts:
     duration_seconds: Fraction
     loudness_lufs: float | None
     true_peak: float
+    start_seconds: Fraction = Fraction(0)
 
 
 @dataclass(frozen=True)

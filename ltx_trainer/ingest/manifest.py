@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ltx_trainer.artifacts import Example, LeftOut, Manifest, MediaKind, PieceCaption, Range, SourceFile
 from ltx_trainer.digests import FileDigests
-from ltx_trainer.errors import DatasetError
+from ltx_trainer.errors import DatasetError, counted
 from ltx_trainer.ingest.archive import Archive
 from ltx_trainer.ingest.captions import read_caption
 from ltx_trainer.ingest.content import kind_by_content
@@ -94,7 +94,8 @@ def ingest_archive(
         name: SourceFile(name, file.path, file.sha256, kinds[name] or MediaKind.VIDEO) for name, file in files.items()
     }
     if len(layout.groups) < ADVISED_EXAMPLES:
-        logger.warning("%s holds %d examples; at least %d are advised.", path, len(layout.groups), ADVISED_EXAMPLES)
+        found = counted(len(layout.groups), "example")
+        logger.warning("%s holds %s; at least %d are advised.", path, found, ADVISED_EXAMPLES)
     examples = (
         Example(
             name=group.name,

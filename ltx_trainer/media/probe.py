@@ -288,6 +288,6 @@ def _check_length(declared: Fraction, kind: str, start_seconds: Fraction, end_se
     found = max(end_seconds, end_seconds - start_seconds)
     if declared - found > _MISSING_SECONDS:
         raise MediaError(
-            f"{name} is cut short: its header promises {float(declared):.2f} s of {kind}, "
+            f"{name} is cut short or damaged: its header promises {float(declared):.2f} s of {kind}, "
             f"{float(found):.2f} s can be decoded. Export it again."
         )

@@ -158,11 +158,18 @@ class Scans:
             pictures = PictureFacts(image, 1, Fraction(0))
         elif video is not None:
             cuts = tuple((cut.end_seconds, cut.start_seconds) for cut in video.cuts)
-            pictures = PictureFacts(video.size, video.num_frames, video.duration_seconds, cuts)
+            pictures = PictureFacts(video.size, video.num_frames, video.duration_seconds, cuts, video.start_seconds)
         track = self._tracks.get(source.sha256)
         if track is None:
             return SourceFacts(pictures)
-        sound = SoundFacts(track.rate_hz, track.channels, track.duration_seconds, track.loudness_lufs, track.true_peak)
+        sound = SoundFacts(
+            track.rate_hz,
+            track.channels,
+            track.duration_seconds,
+            track.loudness_lufs,
+            track.true_peak,
+            track.start_seconds,
+        )
         return SourceFacts(pictures, sound)
 
     def _tell(self, source: SourceFile, scan: VideoScan | AudioScan) -> None:

@@ -4,6 +4,7 @@ import math
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -190,8 +191,14 @@ def _place(each: SurveyedClip, target: Footage | Soundtrack) -> tuple[float | No
     whole = _whole_seconds(each, target)
     if not whole or target.source.kind is MediaKind.IMAGE:
         return None, 0.0
-    begin = min(max(float(target.start_seconds) / whole, 0.0), 1.0)
+    begin = min(max(float(_begin_seconds(each, target)) / whole, 0.0), 1.0)
     return begin, min(float(target.span_seconds) / whole, 1.0 - begin)
+
+
+def _begin_seconds(each: SurveyedClip, target: Footage | Soundtrack) -> Fraction:
+    """Say where a clip begins, from the first frame or sample of its file on."""
+    facts = each.source.pictures if isinstance(target, Footage) else each.heard.sound
+    return target.start_seconds - (Fraction(0) if facts is None else facts.start_seconds)
 
 
 def _whole_seconds(each: SurveyedClip, target: Footage | Soundtrack) -> float | None:
@@ -204,9 +211,9 @@ def _facts(each: SurveyedClip, target: Footage | Soundtrack, survey: Survey) -> 
     yield "file", target.source.name
     whole = _whole_seconds(each, target)
     if target.source.kind is not MediaKind.IMAGE:
-        end = target.start_seconds + target.span_seconds
+        begin = _begin_seconds(each, target)
         of_all = "" if whole is None else f" of {whole:.2f} s"
-        yield "span", f"{float(target.start_seconds):.2f} to {float(end):.2f} s{of_all}"
+        yield "span", f"{float(begin):.2f} to {float(begin + target.span_seconds):.2f} s{of_all}"
     if isinstance(target, Footage):
         yield from _picture_facts(each, target)
     if Role.TARGET in each.clip.soundtrack:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ltx_trainer.artifacts import Finding, FindingKind
-from ltx_trainer.errors import counted
+from ltx_trainer.errors import counted, some_of
 from ltx_trainer.geometry import FrameSize
 from ltx_trainer.survey.alike import groups_of
 from ltx_trainer.survey.facts import Advice, AdviceKind, Glance, LookAlikes, Overlap, SurveyedClip
@@ -262,6 +262,23 @@ def much_silence(clips: Sequence[SurveyedClip]) -> Advice | None:
     )
 
 
+def lost_sound(clips: Sequence[SurveyedClip]) -> Advice | None:
+    """Say that clips with sound are trained on without, because of others that have none."""
+    if any(clip.clip.soundtrack for clip in clips):
+        return None
+    heard = tuple(clip.name for clip in clips if clip.source.sound is not None)
+    silent = sorted({clip.file for clip in clips if clip.source.sound is None})
+    if not heard or not silent:
+        return None
+    return Advice(
+        AdviceKind.LOST_SOUND,
+        f"{_have(len(heard))} sound and nothing of it is trained on, because {some_of(silent)} "
+        f"{'has' if len(silent) == 1 else 'have'} none: take {'it' if len(silent) == 1 else 'them'} out, or set "
+        "input.with_audio to false if that is meant.",
+        heard,
+    )
+
+
 def clipping(clips: Sequence[SurveyedClip], findings: Sequence[Finding]) -> Advice | None:
     """Say that files have clipped sound."""
     files = {finding.file for finding in findings if finding.kind is FindingKind.CLIPPED}
@@ -284,8 +301,8 @@ def near_duplicates(pairs: Sequence[LookAlikes]) -> Advice | None:
     which = "in one group " if len(groups) == 1 else f"in {len(groups)} groups "
     return Advice(
         AdviceKind.LOOK_ALIKES,
-        f"{len(names)} clips {which if len(names) > 2 else ''}show nearly the same, so that it counts more than "
-        "once: keep one of each, or see that the captions say what differs.",
+        f"{len(names)} clips {which if len(names) > 2 else ''}show nearly the same, which counts more than "
+        "once then: keep one of each, or see that the captions say what differs.",
         names,
     )
 
@@ -314,6 +331,7 @@ OF_CLIPS: Sequence[Callable[[Sequence[SurveyedClip]], Advice | None]] = (
     lost_motion,
     hardly_moves,
     enlarged,
+    lost_sound,
     much_silence,
 )
 """The rules that ask the clips alone."""

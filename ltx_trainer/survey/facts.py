@@ -187,6 +187,7 @@ class AdviceKind(StrEnum):
     LOST_MOTION = "motion cut off"
     HARDLY_MOVES = "hardly moves"
     ENLARGED = "enlarged"
+    LOST_SOUND = "sound left out"
     SILENCE = "silence"
     CLIPPING = "clipping"
     LOOK_ALIKES = "near-duplicates"

@@ -155,6 +155,18 @@ def test_what_is_left_out_found_alike_and_advised_is_shown(survey: Survey) -> No
     assert "given: first frame, share 0.5" in text
 
 
+def test_a_span_is_told_from_the_first_frame_of_its_file_on(survey: Survey) -> None:
+    first = survey.clips[0]
+    (facts,) = first.sources.values()
+    assert facts.pictures is not None
+    late = replace(facts, pictures=replace(facts.pictures, start_seconds=Fraction(1, 4)))
+
+    page = Page(render_page(replace(survey, clips=(replace(first, sources={"0" * 64: late}),), look_alikes=())))
+
+    assert "0.25 to 0.75 s of 10.01 s" in Page(render_page(replace(survey, clips=(first,), look_alikes=()))).text
+    assert "0.00 to 0.50 s of 10.01 s" in page.text
+
+
 def test_sections_without_content_are_not_there(make_survey: Callable[..., Survey], make_clip: Callable) -> None:
     page = Page(render_page(make_survey(make_clip("a", "a ball", gain=None))))
 

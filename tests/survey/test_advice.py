@@ -1,6 +1,7 @@
 """Where the data will disappoint, at both sides of every threshold."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -18,6 +19,7 @@ from ltx_trainer.survey.advice import (
     hardly_moves,
     little_speech,
     lost_motion,
+    lost_sound,
     much_silence,
     near_duplicates,
     repeated_captions,
@@ -184,6 +186,21 @@ def test_a_quarter_of_silence_is_told(many: Many) -> None:
     assert said(much_silence(many(2, peaks=[9, 10, 10, 10]))).startswith("25 % of the sound")
     assert much_silence(many(2, peaks=[9, 10, 10, 10, 10])) is None
     assert much_silence(many(2)) is None
+
+
+def test_sound_that_is_left_out_is_told_with_the_files_that_have_none(make: Make) -> None:
+    clips = [make("x"), make("y"), make("z")]
+    mute = replace(clips[2], sources={"digest of z": replace(clips[2].source, sound=None)})
+
+    advice = lost_sound([*clips[:2], mute])
+
+    assert said(advice).startswith(
+        "2 clips have sound and nothing of it is trained on, because z.mp4 has none: take it"
+    )
+    assert advice is not None
+    assert advice.clips == ("x", "y")
+    assert lost_sound(clips) is None
+    assert lost_sound([make("x", peaks=[1]), mute]) is None
 
 
 def test_clipped_files_are_told_with_their_clips(make: Make) -> None:
