@@ -7,9 +7,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from ltx_trainer.errors import OutOfResources
@@ -119,6 +121,37 @@ def ahead(
             yield item
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def all_ahead(
+    do: Callable[[Item], object],
+    items: Sequence[Item],
+    files: Iterable[Path],
+    *,
+    workers: int | None,
+    track: Tracker | None,
+    what: str,
+    lost: Callable[[Item], None] | None = None,
+) -> None:
+    """Call `do` for every item, in other processes where that is worth it, until all is done.
+
+    Args:
+        do: As in `ahead`.
+        items: In order.
+        files: What they are read of.
+        workers: Processes. None: as the work and the cores allow.
+        track: Shows how far it is.
+        what: Is done, for `track`.
+        lost: As in `ahead`.
+    """
+    with closing(ahead(do, items, workers=num_workers(workers, sizes_of(files)), lost=lost)) as done:
+        for _ in done if track is None else track(done, what, len(items)):
+            pass
+
+
+def sizes_of(files: Iterable[Path]) -> list[int]:
+    """Give the bytes of each file that is there."""
+    return [file.stat().st_size for file in files if file.is_file()]
 
 
 def _open_pool(workers: int) -> ProcessPoolExecutor:

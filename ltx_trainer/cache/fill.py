@@ -23,7 +23,7 @@ from ltx_trainer.errors import DatasetError, MediaError
 from ltx_trainer.media import Buffer, Spool
 from ltx_trainer.models.family import AudioCodec, Family, VideoCodec
 from ltx_trainer.processes import on_main, share_of, shown_by_main, together
-from ltx_trainer.workers import Tracker, ahead, num_workers
+from ltx_trainer.workers import Tracker, ahead, num_workers, sizes_of
 
 logger = logging.getLogger(__name__)
 
@@ -301,6 +301,5 @@ def _read_ahead(cache: Cache, readings: Sequence[Reading]) -> AbstractContextMan
     """Have parts read by other processes, a few ahead, if that is worth it; give each when its turn comes."""
     if cache.spool is None:
         return nullcontext(readings)
-    paths = [reading.source.path for reading in readings]
-    workers = num_workers(cache.workers, [path.stat().st_size for path in paths if path.is_file()])
+    workers = num_workers(cache.workers, sizes_of(reading.source.path for reading in readings))
     return closing(ahead(ReadAhead(cache.spool), readings, workers=workers)) if workers else nullcontext(readings)

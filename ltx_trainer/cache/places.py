@@ -73,9 +73,8 @@ class PlacesOf:
     def cached(self, name: str) -> CachedMedia:
         """Say where the parts of one clip or preview lie."""
         item = self.items[name]
-        pictures = {**self.videos, **self.masks}
         return CachedMedia(
-            video={role: pictures[name, role].path for role in item.footage},
+            video={role: (self.masks if role is Role.MASK else self.videos)[name, role].path for role in item.footage},
             audio={role: self.sounds[name, role].path for role in item.soundtrack if (name, role) in self.sounds},
             ranges=item.ranges,
         )

@@ -1,7 +1,6 @@
 """Scans the files of examples in several processes before they are cut; what that told lies in notes then."""
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from ltx_trainer.media import CutRule, Spool
 from ltx_trainer.prepare.cutting import Cutting, Take, cut_example
 from ltx_trainer.prepare.scans import NotScanned, Scans
 from ltx_trainer.prepare.sound import heard_files, track_of
-from ltx_trainer.workers import DIED, Tracker, ahead, num_workers
+from ltx_trainer.workers import DIED, Tracker, all_ahead
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,10 @@ def scan_ahead(
     """
     waiting = [example for example in examples if not scanning.is_done(example)]
     files = [source.path for example in waiting for source in example.files.values()]
-    sizes = [path.stat().st_size for path in files if path.is_file()]
     dead: dict[str, LeftOut] = {}
 
     def lose(example: Example) -> None:
         dead[example.name] = LeftOut(example.name, f"{DIED}; one of its files is damaged, or too large for the memory")
 
-    with closing(ahead(scanning, waiting, workers=num_workers(workers, sizes), lost=lose)) as scanned:
-        for _ in scanned if track is None else track(scanned, "Looking through files", len(waiting)):
-            pass
+    all_ahead(scanning, waiting, files, workers=workers, track=track, what="Looking through files", lost=lose)
     return dead

@@ -1,7 +1,6 @@
 """The room's verb: look at everything that will be trained on, and say what a person should know of it."""
 
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from ltx_trainer.survey.advice import advise
 from ltx_trainer.survey.alike import find_look_alikes, find_overlaps
 from ltx_trainer.survey.facts import Glimpse, Survey, SurveyedClip
 from ltx_trainer.survey.glimpses import Glimpses
-from ltx_trainer.workers import Tracker, ahead, num_workers
+from ltx_trainer.workers import Tracker, all_ahead
 
 
 def survey_data(
@@ -106,15 +105,13 @@ def _look_ahead(glimpses: Glimpses, clips: Clips, workers: int | None, track: Tr
     """Look at the clips that were not looked at before."""
     waiting = [clip for clip in clips.clips if not glimpses.has(clip.footage, clip.soundtrack)]
     files = [{part.source for part in (*clip.footage.values(), *clip.soundtrack.values())} for clip in waiting]
-    sizes = [source.path.stat().st_size for own in files for source in own if source.path.is_file()]
+    paths = [source.path for own in files for source in own]
     # Each with its own, because all of them go to another process.
     seen = [
         (clip, {source.sha256: clips.sources[source.sha256] for source in own})
         for clip, own in zip(waiting, files, strict=True)
     ]
-    with closing(ahead(_Looking(glimpses), seen, workers=num_workers(workers, sizes))) as looked_at:
-        for _ in looked_at if track is None else track(looked_at, "Looking at clips", len(waiting)):
-            pass
+    all_ahead(_Looking(glimpses), seen, paths, workers=workers, track=track, what="Looking at clips")
 
 
 def after_encoding(
